@@ -1,0 +1,36 @@
+# Each target sets up .venv by itself; nothing is needed but Python 3.11+ and make.
+.DEFAULT_GOAL := help
+SHELL := bash
+BIN := .venv/bin
+SETUP := .venv/.stamp
+
+.PHONY: help quickstart test lint types contracts check clean
+
+$(SETUP): pyproject.toml constraints.txt
+	@.ci/setup
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report shows what it brought (ARGS=... is passed on)
+	@$(BIN)/codealign quickstart $(ARGS)
+
+test: $(SETUP) ## run all tests (ARGS=... is passed to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(SETUP) ## ruff: format and lint
+	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: run '$(BIN)/ruff format .'" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+types: $(SETUP) ## mypy: strict on sandbox and codegen_eval
+	@$(BIN)/mypy
+
+contracts: $(SETUP) ## import-linter: imports go down only
+	@$(BIN)/lint-imports --no-cache
+
+check: lint types contracts test ## everything that .ci/run runs
+
+clean: ## remove .venv and caches (run directories stay)
+	@rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

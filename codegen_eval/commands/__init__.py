@@ -1,0 +1,1 @@
+"""One file a subcommand of `codealign`: a config, `run(config)` and `main(argv)`."""

@@ -1,0 +1,1 @@
+"""Pure functions on arrays: estimators and their uncertainty."""
