@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -47,7 +47,7 @@ class Config(BaseModel):
             missing = tyro.MISSING if field.is_required() else field.get_default(call_default_factory=True)
             fields[name] = values.get(name, missing)
         try:
-            return tyro.cli(
+            config: Any = tyro.cli(
                 cls,
                 args=rest,
                 default=cls.model_construct(**fields),
@@ -56,6 +56,7 @@ class Config(BaseModel):
             )
         except ValidationError as error:
             raise _explain(error, cls, "the command line") from None
+        return cast(Self, config)
 
     def identity(self) -> dict[str, Any]:
         """The keys and plain values that decide what the job makes; a run resumes only if they agree."""
@@ -86,7 +87,7 @@ def load_config(path: Path, cls: type[C], overrides: Mapping[str, Any] | None = 
 def to_yaml(config: BaseModel | Mapping[str, Any]) -> str:
     """The configuration as YAML text, keys in their declared order."""
     values = config.model_dump(mode="json") if isinstance(config, BaseModel) else dict(config)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -147,7 +148,7 @@ def _coerced(cls: type[Config], values: dict[str, Any], source: str) -> dict[str
         if real:
             raise _explain(error, cls, source) from None
     return {
-        name: TypeAdapter(cls.model_fields[name].annotation).validate_python(value)
+        name: TypeAdapter[Any](cls.model_fields[name].annotation or Any).validate_python(value)
         for name, value in values.items()
     }
 

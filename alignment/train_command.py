@@ -1,0 +1,129 @@
+"""`codealign train METHOD`: one call of `accelerate launch` with this interpreter.
+
+The same as `accelerate launch --config_file recipes/accelerate/NAME.yaml -m alignment.METHOD --config FILE`, plus
+what a launcher leaves open: signals reach every process of the job, and none of them outlives this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alignment.resources import recipe_path
+from codegen_eval.errors import CodealignError, unknown
+
+METHODS: dict[str, str] = {
+    "dpo": "direct preference optimisation on pairs.jsonl (TRL's DPOTrainer)",
+}
+
+# Kills the job's process group when our end of the pipe closes before we said that the job is done: that is what
+# happens when this process is killed, even by SIGKILL. A trainer left alone would disturb the run that follows.
+_WATCHDOG = """
+import os, signal, sys
+if sys.stdin.read() != "done":
+    try:
+        os.killpg(int(sys.argv[1]), signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+# Accelerate's launcher would answer Ctrl-C with a traceback of its own; the trainer below it is the one to stop.
+# A handler (unlike SIG_IGN) is not inherited by the trainer.
+_LAUNCHER = """
+import signal
+signal.signal(signal.SIGINT, lambda *_: None)
+from accelerate.commands.launch import main
+main()
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line of `codealign train` and runs the job; returns its exit status."""
+    methods = "\n".join(f"  {name:<8} {text}" for name, text in METHODS.items())
+    parser = argparse.ArgumentParser(
+        prog="codealign train",
+        description=f"Trains by accelerate launch. Methods:\n{methods}",
+        epilog="All other options override the recipe's keys, e.g. --learning_rate 1e-5.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("method", help="what to train by")
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the recipe (YAML)")
+    parser.add_argument(
+        "--accelerate", default="single", metavar="NAME|FILE", help="launch configuration (default: single)"
+    )
+    arguments, overrides = parser.parse_known_args(argv)
+    return launch(arguments.method, arguments.config, overrides, accelerate=arguments.accelerate)
+
+
+def launch(method: str, config: Path, overrides: Sequence[str] = (), *, accelerate: str = "single") -> int:
+    """Trains in processes of its own and waits for them.
+
+    Args:
+        method: A key of `METHODS`.
+        config: The recipe's YAML file.
+        overrides: Command-line options that win over the recipe's keys.
+        accelerate: Name of a file in `recipes/accelerate`, or the path of an Accelerate configuration.
+
+    Returns:
+        The launcher's exit status; 128 + n if signal n ended it.
+
+    Raises:
+        CodealignError: For an unknown method, a missing recipe or launch configuration.
+        KeyboardInterrupt: If this process was interrupted; the job has ended by then.
+    """
+    if method not in METHODS:
+        raise unknown("training method", method, METHODS)
+    if not config.is_file():
+        raise CodealignError(f"no such recipe: {config}")
+    given = Path(accelerate)
+    launcher = given if given.suffix == ".yaml" else recipe_path(f"accelerate/{accelerate}.yaml")
+    if not launcher.is_file():
+        raise CodealignError(f"no such Accelerate configuration: {launcher}")
+    command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher)]
+    command += ["-m", f"alignment.{method}", "--config", str(config), *overrides]
+    with _group(command) as process:
+        _ended(process)
+    status = process.returncode
+    return status if status >= 0 else 128 - status
+
+
+@contextlib.contextmanager
+def _group(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command in a process group of its own that ends with this block, however the block or we end."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    watchdog = subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", _WATCHDOG, str(process.pid)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        yield process
+    except KeyboardInterrupt:
+        _stop(process)
+        raise
+    finally:
+        # Whatever the launcher left of its group ends here.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        watchdog.communicate("done")
+
+
+def _stop(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
+    """Asks the whole group to stop, as Ctrl-C on a terminal would, and waits a while for it."""
+    os.killpg(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline and not _ended(process, os.WNOHANG):
+        time.sleep(0.05)
+
+
+def _ended(process: subprocess.Popen[bytes], flags: int = 0) -> bool:
+    """Waits for the process (or asks, with WNOHANG) and leaves it unreaped: its group's number stays taken."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | flags) is not None
