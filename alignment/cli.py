@@ -74,7 +74,7 @@ def usage() -> str:
             *rows,
             "",
             "codealign COMMAND --help lists a command's options; codealign --version the version.",
-            "Every command writes a run directory: stop it any time, give the same command again, it goes on.",
+            "Every command writes a run directory: stop it, give the same command again, and it goes on.",
         ]
     )
 

@@ -1,7 +1,7 @@
 """`codealign train METHOD`: one call of `accelerate launch` with this interpreter.
 
-The same as `accelerate launch --config_file recipes/accelerate/NAME.yaml -m alignment.METHOD --config FILE`, plus
-what a launcher leaves open: signals reach every process of the job, and none of them outlives this one.
+The same as `accelerate launch --config_file recipes/accelerate/NAME.yaml -m alignment.METHOD --config FILE`,
+plus what a launcher leaves open: signals reach every process of the job, and none of them outlives this one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ METHODS: dict[str, str] = {
     "dpo": "direct preference optimisation on pairs.jsonl (TRL's DPOTrainer)",
 }
 
-# Kills the job's process group when our end of the pipe closes before we said that the job is done: that is what
-# happens when this process is killed, even by SIGKILL. A trainer left alone would disturb the run that follows.
+# Kills the job's process group when our end of the pipe closes before we said that the job is done, which is
+# what happens when this process is killed. A trainer left alone would disturb the run that follows.
 _WATCHDOG = """
 import os, signal, sys
 if sys.stdin.read() != "done":
@@ -34,7 +34,7 @@ if sys.stdin.read() != "done":
         pass
 """
 
-# Accelerate's launcher would answer Ctrl-C with a traceback of its own; the trainer below it is the one to stop.
+# Accelerate's launcher would answer Ctrl-C with a traceback of its own; the trainer below it has to stop.
 # A handler (unlike SIG_IGN) is not inherited by the trainer.
 _LAUNCHER = """
 import signal
@@ -125,5 +125,5 @@ def _stop(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
 
 
 def _ended(process: subprocess.Popen[bytes], flags: int = 0) -> bool:
-    """Waits for the process (or asks, with WNOHANG) and leaves it unreaped: its group's number stays taken."""
+    """Waits for the process (or asks, with WNOHANG), unreaped: so its group's number stays taken."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | flags) is not None

@@ -41,6 +41,7 @@ class Config(BaseModel):
         import tyro
 
         file, rest = _take_config_flag(argv)
+        _check_flags(cls, rest)
         values = _coerced(cls, _read_yaml(file), str(file)) if file else {}
         fields: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
@@ -137,6 +138,17 @@ def _take_config_flag(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
     if len(files) > 1:
         raise CodealignError(f"--config is given {len(files)} times; give one file")
     return (Path(files[0]) if files else None), rest
+
+
+def _check_flags(cls: type[Config], argv: Sequence[str]) -> None:
+    """Refuses a flag that no field has, with the nearest name; tyro alone would not give it."""
+    known = {name.replace("_", "-") for name in cls.model_fields}
+    for argument in argv:
+        if not argument.startswith("--") or argument == "--":
+            continue
+        flag = argument[2:].partition("=")[0].partition(".")[0].replace("_", "-")
+        if flag not in known and flag.removeprefix("no-") not in known and flag != "help":
+            raise unknown("option", f"--{flag}", {f"--{name}" for name in known | {"config"}})
 
 
 def _coerced(cls: type[Config], values: dict[str, Any], source: str) -> dict[str, Any]:
