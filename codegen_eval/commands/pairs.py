@@ -1,0 +1,132 @@
+"""`codealign pairs`: preference pairs in TRL's format from matrices and rankings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from codegen_eval.benchmarks.base import load
+from codegen_eval.config import Config
+from codegen_eval.errors import CodealignError
+from codegen_eval.pairs.correctness import PairOptions
+from codegen_eval.pairs.efficiency import Timer, race, time_races
+from codegen_eval.pairs.job import Ranked, join, preference_rows
+from codegen_eval.progress import track
+from codegen_eval.runs import RunDir, read_jsonl
+from sandbox import Sandbox
+
+DESCRIPTION = "Builds preference pairs from what the model's own programs did on its own tests."
+PROBLEMS_PER_PART = 16
+
+
+class PairsConfig(Config):
+    """Settings of `codealign pairs`."""
+
+    matrices: Path
+    """matrices.jsonl of `codealign execute`."""
+    rankings: Path
+    """rankings.jsonl of `codealign rank`."""
+    out: Path
+    """Run directory; pairs.jsonl, funnel.json and timings.jsonl appear in it."""
+    benchmark: str = "minipy"
+    """Where the prompts come from; its hidden tests are never read."""
+    split: str | None = None
+    """Split of the benchmark."""
+    dataset: Path | None = None
+    """Data of the benchmark, where it does not ship with the project."""
+    pairs_per_problem: int = Field(default=2, ge=1)
+    """Most pairs of each kind that a problem gives."""
+    unloadable_rejected: bool = True
+    """Programs that do not compile may be rejected ones, in at most half of a problem's pairs."""
+    efficiency_share: float = Field(default=0.2, ge=0.0, lt=1.0)
+    """Share of efficiency pairs to aim for; 0 = none, and nothing is timed."""
+    timing_repeats: int = Field(default=3, ge=1)
+    """Runs of a timed call, of which the fastest counts."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of all draws."""
+    workers: int | None = Field(default=None, ge=1)
+    """Sandbox workers for timing; default by the machine."""
+    overwrite: bool = False
+    """Start anew if the directory holds another run."""
+
+
+def _time(run_dir: RunDir, problems: Sequence[Ranked], timer: Timer, repeats: int) -> None:
+    """Writes timings.jsonl and, beside it, why problems were not timed."""
+    skipped: Counter[str] = Counter()
+    races = [race(p.row, p.ranked, skipped) for p in problems]
+    run_dir.write_json("untimed.json", dict(skipped))
+    parts = [races[i : i + PROBLEMS_PER_PART] for i in range(0, len(races), PROBLEMS_PER_PART)]
+
+    def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        for part in track(pending, len(pending), "timing"):
+            yield part, list(time_races([r for r in parts[part] if r is not None], timer, repeats))
+
+    run_dir.build("timings", len(parts), produce)
+
+
+def _describe(funnel: dict[str, int]) -> str:
+    return "\n".join(f"  {name:40} {count}" for name, count in sorted(funnel.items()))
+
+
+def run(config: PairsConfig, timer: Timer | None = None) -> RunDir:
+    """Writes pairs.jsonl and funnel.json.
+
+    Args:
+        config: The settings.
+        timer: A sandbox to use instead of one of its own.
+
+    Raises:
+        CodealignError: If no problem gives a usable pair; the message holds the funnel.
+    """
+    run_dir = RunDir.open(
+        config.out,
+        "pairs",
+        config.identity(),
+        overwrite=config.overwrite,
+        inputs={"matrices": config.matrices, "rankings": config.rankings},
+    )
+    if run_dir.finished:
+        return run_dir
+    prompts = {p.task_id: p.public() for p in load(config.benchmark, config.dataset, config.split)}
+    problems = join(prompts, read_jsonl(config.matrices), read_jsonl(config.rankings))
+    timings: dict[str, dict[str, Any]] = {}
+    funnel: Counter[str] = Counter(problems=len(problems))
+    if config.efficiency_share > 0:
+        if not (run_dir.path / "timings.jsonl").exists():
+            if timer is not None:
+                _time(run_dir, problems, timer, config.timing_repeats)
+            else:
+                with Sandbox(workers=config.workers) as own:
+                    _time(run_dir, problems, own, config.timing_repeats)
+        timings = {row["task_id"]: row for row in read_jsonl(run_dir.path / "timings.jsonl")}
+        funnel.update(run_dir.read_json("untimed.json"))
+    options = PairOptions(config.pairs_per_problem, config.unloadable_rejected, config.seed)
+    rows = preference_rows(problems, timings, options, config.efficiency_share, funnel)
+    run_dir.write_json("funnel.json", dict(funnel))
+    if not rows:
+        raise CodealignError(
+            f"no usable pair in {len(problems)} problems, so {run_dir.path / 'pairs.jsonl'} was not written. "
+            f"What became of them (also in funnel.json):\n{_describe(dict(funnel))}\n"
+            "Draw more programs or tests per problem, at a higher temperature, "
+            "or add --sources examples to execute"
+        )
+    run_dir.build("pairs", 1, lambda _: iter([(0, rows)]))
+    run_dir.finish(
+        problems=len(problems),
+        correctness=funnel["pairs_correctness"],
+        efficiency=funnel["pairs_efficiency"],
+    )
+    return run_dir
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of the command line."""
+    run_dir = run(PairsConfig.parse(argv, prog="codealign pairs", description=DESCRIPTION))
+    funnel = run_dir.read_json("funnel.json")
+    print(_describe(funnel))
+    print(f"pairs: {run_dir.path / 'pairs.jsonl'}")
+    return 0

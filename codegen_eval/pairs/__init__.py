@@ -1,0 +1,1 @@
+"""Preference pairs: built from rankings and matrices, and (apart from that) audited against hidden tests."""

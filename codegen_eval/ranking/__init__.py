@@ -1,0 +1,1 @@
+"""Rankers: which of a problem's programs are probably right, from nothing but programs x tests."""
