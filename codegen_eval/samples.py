@@ -20,7 +20,7 @@ def read_samples(path: Path, task_ids: Iterable[str] = ()) -> list[Sample]:
 
     Args:
         path: A file of JSON lines (gzipped or not), each with `task_id` and `completion` or `solution` (which
-            wins); a run directory of `codealign sample`; or evalplus's folder form `TASK_ID/N.py`, `/` as `_`.
+            wins); a run directory of `codealign sample`; or evalplus's folders `TASK_ID/N.py`, `/` as `_`.
         task_ids: The benchmark's ids, which the folder form needs to undo that.
 
     Returns:
@@ -29,14 +29,17 @@ def read_samples(path: Path, task_ids: Iterable[str] = ()) -> list[Sample]:
     Raises:
         CodealignError: For a missing or empty file, a bad row (file and line), a repeated number.
     """
-    path = Path(path)
-    if path.is_dir() and not (path / _RUN_FILE).exists():
-        samples = _read_folder(path, task_ids)
-    else:
-        samples = _read_file(path / _RUN_FILE if path.is_dir() else path)
+    source = sample_source(path)
+    samples = _read_folder(source, task_ids) if source.is_dir() else _read_file(source)
     if not samples:
         raise CodealignError(f"{path} holds no samples")
     return samples
+
+
+def sample_source(path: Path) -> Path:
+    """What is read for `path`: the programs.jsonl of a run directory, else the file or folder itself."""
+    inside = Path(path) / _RUN_FILE
+    return inside if inside.exists() else Path(path)
 
 
 def _read_file(path: Path) -> list[Sample]:

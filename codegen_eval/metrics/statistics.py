@@ -159,7 +159,7 @@ def _checked(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _draws(problems: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """How often each problem occurs in each bootstrap sample, shape (resamples, problems), exact in float32."""
+    """How often each problem occurs in each bootstrap sample, shape (resamples, problems)."""
     if resamples < 1:
         raise CodealignError(f"at least one bootstrap sample is needed, got {resamples}")
     rng = np.random.default_rng(seed)

