@@ -14,6 +14,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from sandbox import CallTest, CodeTest
@@ -106,7 +107,7 @@ def _segments(text: str) -> Iterator[list[str]]:
     """Lines from each top-level `assert` up to the next one."""
     lines = text.replace("\r\n", "\n").split("\n")
     starts = [i for i, line in enumerate(lines) if _ASSERT_LINE.match(line)]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         yield lines[start:end]
 
 

@@ -103,7 +103,8 @@ def check_pass_at_k(vector: Case) -> None:
         pytest.skip("codegen_eval.metrics.pass_at_k is not implemented yet")
     from codegen_eval.metrics.pass_at_k import pass_at_k
 
-    _close(float(pass_at_k(vector["n"], vector["c"], vector["k"])), vector["expected"], 0.0, 1e-12)
+    value = np.asarray(pass_at_k(vector["n"], vector["c"], vector["k"])).item()
+    _close(value, vector["expected"], 0.0, 1e-12)
 
 
 EFF_KINDS: dict[str, Callable[[Case], None] | None] = {
