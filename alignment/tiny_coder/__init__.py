@@ -1,0 +1,1 @@
+"""tiny-coder, the embedded model: tokenizer, architecture, data and training loop, from nothing."""
