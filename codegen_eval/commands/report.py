@@ -1,0 +1,88 @@
+"""`codealign report`: one self-contained page about an evaluation, or about two before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field, NonNegativeInt
+
+from codegen_eval.config import Config
+from codegen_eval.runs import RunDir
+
+PAGE = "report.html"
+
+
+class ReportConfig(Config):
+    """What to report on.
+
+    Attributes:
+        before: Directory of an evaluation run: before training, or the only one.
+        out: Run directory to write; the page is its report.html.
+        after: Directory of the evaluation run after training.
+        pairs: Directory of the `codealign pairs` run whose pairs were trained on.
+        train: Directory of the training run (its metrics.jsonl is drawn).
+        title: Title of the page.
+        pairs_shown: How many pairs of each kind are shown side by side.
+        seed: Decides which pairs.
+        overwrite: Start anew where `out` holds another report.
+    """
+
+    before: Path
+    out: Path
+    after: Path | None = None
+    pairs: Path | None = None
+    train: Path | None = None
+    title: str = "Codealign report"
+    pairs_shown: NonNegativeInt = Field(default=4, le=20)
+    seed: int = 0
+    overwrite: bool = False
+
+
+def run(config: ReportConfig) -> RunDir:
+    """Writes the report; a finished one of the same inputs is left as it is.
+
+    Raises:
+        CodealignError: an input is missing or broken, the two runs cannot be compared, or the disk refuses.
+    """
+    from codegen_eval.evaluation import compare
+    from codegen_eval.report.loading import load_eval, load_pairs, load_training
+    from codegen_eval.report.page import render
+
+    # All input is read and compared before the directory is made: what is refused leaves nothing behind.
+    before = load_eval(config.before)
+    after = load_eval(config.after) if config.after else None
+    comparison = compare(before.raw, after.raw) if after else None
+    pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
+    training = load_training(config.train) if config.train else None
+    run_dir = RunDir.open(
+        config.out, "report", config.identity(), overwrite=config.overwrite, inputs=_inputs(config)
+    )
+    if not run_dir.finished:
+        page = render(
+            before, after, comparison=comparison, pairs=pairs, training=training, title=config.title
+        )
+        run_dir.write_text(PAGE, page)
+        run_dir.finish(bytes=len(page.encode()))
+    run_dir.close()
+    return run_dir
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line; the path of the page is printed last."""
+    config = ReportConfig.parse(argv, prog="codealign report", description=__doc__ or "")
+    print(run(config).path / PAGE)
+    return 0
+
+
+def _inputs(config: ReportConfig) -> dict[str, Path]:
+    """The files that the page is made from; their content decides whether an old page still holds."""
+    named = {
+        "before": (config.before, "results.json"),
+        "after": (config.after, "results.json"),
+        "pairs": (config.pairs, "pairs.jsonl"),
+        "funnel": (config.pairs, "funnel.json"),
+        "train": (config.train, "metrics.jsonl"),
+    }
+    files = {name: folder / file for name, (folder, file) in named.items() if folder}
+    return {name: file for name, file in files.items() if name != "funnel" or file.is_file()}

@@ -1,0 +1,248 @@
+"""Builds report.html: one file that needs no network, no script and no font of anybody's.
+
+Every value goes through `visible` (hidden characters become escapes) and Jinja2's autoescape; the only markup
+that is not the templates' own are the figures, whose text is escaped when they are made. The page's policy
+allows the one style sheet, by its hash, and nothing else: a text that became an element could do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from codegen_eval.report import plots
+from codegen_eval.report.diff import SideBySide, highlight, side_by_side
+from codegen_eval.report.loading import EvalResults, EvalRun, PairsRun
+from codegen_eval.report.plots import Plot, Side
+from codegen_eval.report.summary import Comparison, Metric, change_counts, headline
+from codegen_eval.report.text import excerpt, number, percent, points, short, visible
+
+# A page that lists more problems than this is no longer read but searched; results.json has all.
+MAX_PROBLEMS = 500
+_SETTINGS = ("benchmark", "split", "model", "temperature", "samples_per_problem", "n_problems")
+_MUST_AGREE = ("benchmark", "split", "temperature", "samples_per_problem", "n_problems")
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPair:
+    """A preference pair ready for the template."""
+
+    task_id: str
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+    prompt: list[tuple[Any, ...]]
+    prompt_note: str
+    diff: SideBySide
+
+
+def render(
+    before: EvalRun,
+    after: EvalRun | None = None,
+    *,
+    comparison: Comparison | None = None,
+    pairs: PairsRun | None = None,
+    training: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    title: str = "Before and after",
+) -> str:
+    """The page as text; equal arguments give equal text.
+
+    Args:
+        before: The evaluation before training, or the only one.
+        after: The evaluation after training.
+        comparison: The paired differences of the two, from `codegen_eval.evaluation.compare`.
+        pairs: The preference data that was trained on.
+        training: Series of the training log (see `load_training`).
+        title: The page's title.
+
+    Raises:
+        CodealignError: matplotlib is not installed.
+    """
+    sides = [Side("before", before.results)] + ([Side("after", after.results)] if after else [])
+    metrics = headline(before.results, after.results if after else None, comparison)
+    context = {
+        "title": title,
+        "single": after is None,
+        "metrics": metrics,
+        "sentence": _sentence(metrics, before.results, after.results if after else None),
+        "differing": _differing(before.results, after.results) if after else [],
+        "changes": change_counts(before.results, after.results) if after else None,
+        "settings": _settings(sides),
+        "plots": [plots.pass_at_k(sides)] + ([plots.verdicts(sides)] if _has_verdicts(sides) else []),
+        "problem_plots": _problem_plots(before.results, after.results) if after else [],
+        "problem_rows": _problem_rows(before.results, after.results if after else None),
+        "problem_total": len((after or before).results.problems),
+        "training": plots.training(training or {}),
+        "pairs": pairs,
+        "confidences": plots.confidences(pairs.confidences) if pairs else [],
+        "funnel": _funnel(pairs.funnel) if pairs else [],
+        "shown": [_shown(row) for row in pairs.examples] if pairs else [],
+        "protocols": [
+            (s.name, _protocol(run.protocol)) for s, run in zip(sides, (before, after), strict=False) if run
+        ],
+    }
+    return str(_environment().get_template("page.html.j2").render(context | _style()))
+
+
+def _environment() -> Any:
+    """Templates with autoescape; every printed text is made visible first, markup made by us excepted."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=PackageLoader("codegen_eval.report", "templates"),
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "points": points, "number": number, "short": short}
+    # The one door for markup: a figure's SVG, in which every text is escaped already.
+    environment.filters["figure"] = lambda plot: Markup(plot.svg)
+    return environment
+
+
+def _style() -> dict[str, Any]:
+    """The style sheet and its hash for the Content-Security-Policy."""
+    from markupsafe import Markup
+
+    sheet = (files("codegen_eval.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    return {"style": Markup(sheet), "style_hash": digest}
+
+
+def _sentence(metrics: Sequence[Metric], before: EvalResults, after: EvalResults | None) -> str:
+    """The result in words; it claims a change only where the interval of the difference leaves 0 out."""
+    first = metrics[0]
+    if after is None or first.before is None or first.after is None:
+        value = first.before or first.after
+        return (
+            f"{first.label} is {percent(value.value if value else None)} on {before.n_problems:,} problems."
+        )
+    verb = {"better": "rose", "worse": "fell", "unsure": "went"}[first.verdict]
+    moved = f"{first.label} {verb} from {percent(first.before.value)} to {percent(first.after.value)}"
+    difference = first.difference
+    if difference is None or difference.low is None or difference.high is None:
+        return f"{moved}."
+    interval = f"95 % interval {points(difference.low)} to {points(difference.high)}"
+    unsure = ", which holds 0: no change is shown" if first.verdict == "unsure" else ""
+    return f"{moved}: {points(difference.value)} points ({interval}){unsure}."
+
+
+def _settings(sides: Sequence[Side]) -> list[tuple[str, list[str]]]:
+    rows = []
+    for key in _SETTINGS:
+        values = [getattr(side.results, key) for side in sides]
+        if any(value is not None for value in values):
+            rows.append(
+                (key.replace("n_problems", "problems").replace("_", " "), [_plain(v) for v in values])
+            )
+    return rows
+
+
+def _differing(before: EvalResults, after: EvalResults) -> list[str]:
+    """Settings in which two runs differ although a fair comparison wants them equal."""
+    found = []
+    for key in _MUST_AGREE:
+        a, b = getattr(before, key), getattr(after, key)
+        if a != b:
+            found.append(f"{key.replace('_', ' ')}: {_plain(a)} before, {_plain(b)} after")
+    return found
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    return number(value) if isinstance(value, int | float) else short(str(value), 120)
+
+
+def _has_verdicts(sides: Sequence[Side]) -> bool:
+    return any(count for side in sides for count in side.results.verdicts.values())
+
+
+def _problem_plots(before: EvalResults, after: EvalResults) -> list[Plot]:
+    common = {p.task_id for p in before.problems} & {p.task_id for p in after.problems}
+    if not common:
+        return []
+    families = plots.families(before, after)
+    return [plots.problems(before, after)] + ([families] if families else [])
+
+
+def _problem_rows(before: EvalResults, after: EvalResults | None) -> list[tuple[str, str, str, str]]:
+    """Task, right/samples before and after, change in points; the greatest change first, then by task."""
+    first = {p.task_id: p for p in before.problems}
+    second = {p.task_id: p for p in after.problems} if after else {}
+    rows = []
+    for task_id in first.keys() | second.keys():
+        a, b = first.get(task_id), second.get(task_id)
+        change = b.share - a.share if a and b else None
+        cells = [f"{p.c}/{p.n}" if p else "–" for p in (a, b)]
+        rows.append(
+            (-abs(change or 0.0), -(change or 0.0), (short(task_id), *cells, points(change)), task_id)
+        )
+    rows.sort(key=lambda row: (row[0], row[1], row[3]))
+    return [(cells[0], cells[1], cells[2], cells[3]) for _, _, cells, _ in rows[:MAX_PROBLEMS]]
+
+
+def _shown(row: Mapping[str, Any]) -> ShownPair:
+    """A pair for the template: prompt highlighted, rejected program on the left, chosen on the right."""
+    prompt = excerpt(row["prompt"].strip("\n"), characters=2500, lines=60)
+    facts = [
+        (key, _plain(row[key])) for key in ("confidence", "margin", "ranker") if row.get(key) is not None
+    ]
+    sources = row.get("sources")
+    if isinstance(sources, list) and sources:
+        facts.append(("tests from", short(", ".join(str(source) for source in sources[:8]))))
+    return ShownPair(
+        task_id=short(str(row.get("task_id", ""))),
+        kind=short(str(row.get("kind", "unknown")), 30),
+        facts=tuple(facts),
+        prompt=[tuple(line) for line in highlight(prompt.text)],
+        prompt_note=prompt.note,
+        diff=side_by_side(row["rejected"], row["chosen"]),
+    )
+
+
+def _funnel(counts: Mapping[str, float]) -> list[tuple[str, list[tuple[str, float]]]]:
+    """The counts grouped by their names' first word (`problem_no_test`: problem, no test), greatest first."""
+    groups: dict[str, list[tuple[str, float]]] = {}
+    for name, count in counts.items():
+        group, _, rest = name.replace(".", "_").partition("_")
+        label = short(rest.replace("_", " "), 60) or "in all"
+        groups.setdefault(short(group, 30), []).append((label, count))
+    return [(group, sorted(rows, key=lambda row: (-row[1], row[0]))) for group, rows in groups.items()]
+
+
+def _protocol(protocol: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The protocol's groups (versions, seeds, machine, ...) as names and values, nested names dotted."""
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    loose: list[tuple[str, str]] = []
+    for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            if value:
+                groups.append((short(key.replace("_", " ")), _leaves(value)))
+        else:
+            loose.append((short(key), _leaf(value)))
+    return ([("run", loose)] if loose else []) + groups
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    out: list[tuple[str, str]] = []
+    for key, value in list(tree.items())[:100]:
+        if isinstance(value, Mapping):
+            out += _leaves(value, f"{prefix}{key}.")
+        else:
+            out.append((short(f"{prefix}{key}"), _leaf(value)))
+    return out
+
+
+def _leaf(value: Any) -> str:
+    # Seeds and counts stand as they are: no digit grouping in what one may want to copy.
+    return "–" if value is None else short(str(value), 200)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codegen_eval.commands.report import ReportConfig, main, run
+from codegen_eval.errors import CodealignError
+from tests.codegen_eval.report.made_up import eval_results, pair_row
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("pygments")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Run directories named before, after, pairs and train."""
+    files = {
+        "before/results.json": json.dumps(eval_results(0.0)),
+        "after/results.json": json.dumps(eval_results(0.14, seed=1)),
+        "pairs/pairs.jsonl": json.dumps(pair_row(0)) + "\n",
+        "train/metrics.jsonl": '{"step": 1, "loss": 0.7}\n{"step": 2, "loss": 0.6}\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def arguments(runs: Path, *names: str) -> list[str]:
+    return [part for name in names for part in (f"--{name}", str(runs / name))] + ["--out", str(runs / "out")]
+
+
+def test_the_command_writes_the_page_and_prints_its_path(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(runs, "before", "after", "pairs", "train")) == 0
+    page = runs / "out" / "report.html"
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    assert "pass@1 rose" in page.read_text()
+    assert {"config.yaml", "protocol.json"} <= {file.name for file in page.parent.iterdir()}
+
+
+def test_before_alone_is_enough(runs: Path) -> None:
+    assert main(arguments(runs, "before")) == 0
+
+
+def test_a_finished_report_is_kept_and_other_inputs_are_refused(runs: Path) -> None:
+    config = ReportConfig(before=runs / "before", after=runs / "after", out=runs / "out")
+    page = run(config).path / "report.html"
+    first = page.stat().st_mtime_ns
+    run(config)
+    assert page.stat().st_mtime_ns == first
+    (runs / "after" / "results.json").write_text(json.dumps(eval_results(0.2, seed=2)))
+    with pytest.raises(CodealignError, match="content of after"):
+        run(config)
+    run(config.model_copy(update={"overwrite": True}))
+    assert page.stat().st_mtime_ns != first
+
+
+def test_a_kill_before_the_end_is_taken_up_with_the_same_bytes(runs: Path) -> None:
+    config = ReportConfig(
+        before=runs / "before", after=runs / "after", pairs=runs / "pairs", out=runs / "out"
+    )
+    folder = run(config).path
+    page = (folder / "report.html").read_bytes()
+    (folder / "finished.json").unlink()
+    (folder / "report.html").unlink()
+    run(config)
+    assert (folder / "report.html").read_bytes() == page
+
+
+def test_runs_of_different_problems_are_refused_and_nothing_is_written(runs: Path) -> None:
+    (runs / "after" / "results.json").write_text(json.dumps(eval_results(0.1, n_problems=20)))
+    with pytest.raises(CodealignError, match="150 problems are in one run only"):
+        main(arguments(runs, "before", "after"))
+    assert not (runs / "out").exists()
+
+
+def test_a_missing_run_is_named(runs: Path) -> None:
+    with pytest.raises(CodealignError, match=r"nowhere/results\.json does not exist"):
+        run(ReportConfig(before=runs / "nowhere", out=runs / "out"))
+    assert not (runs / "out").exists()

@@ -1,0 +1,132 @@
+"""Made-up results and pairs in the schemas of the chain's run directories."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+FAMILIES = (
+    "count_vowels",
+    "two_sum",
+    "longest_run",
+    "is_prime",
+    "flatten",
+    "roman",
+    "merge",
+    "gcd",
+    "rotate",
+    "anagram",
+    "digits",
+    "balanced",
+    "median",
+    "unique",
+    "caesar",
+    "fibonacci",
+    "transpose",
+)
+PROMPT = '''def sum_of_squares(numbers):
+    """Sum of the squares of the positive numbers.
+
+    >>> sum_of_squares([1, -2, 3])
+    10
+    """
+'''
+CHOSEN = """    total = 0
+    for number in numbers:
+        if number > 0:
+            total += number ** 2  # squares only
+    return total
+"""
+REJECTED = """    total = 0
+    for number in numbers:
+        if number >= 0:
+            total += number * 2
+    print("debug", total)
+    return total + 1
+"""
+SLOW = """    total = 0
+    for i in range(len(numbers)):
+        if numbers[i] > 0 and numbers[i] in sorted(numbers):
+            total += numbers[i] ** 2
+    return total
+"""
+
+
+def eval_results(skill: float, *, seed: int = 0, n_problems: int = 170, samples: int = 10) -> dict[str, Any]:
+    """Results of a made-up model: `skill` shifts every problem's chance of a right program."""
+    rng = random.Random(seed)
+    problems, verdicts = [], Counter[str]()
+    for i in range(n_problems):
+        family = FAMILIES[i % len(FAMILIES)]
+        chance = min(1.0, max(0.0, random.Random(f"{family}{i}").random() * 0.9 + skill))
+        right = sum(rng.random() < chance for _ in range(samples))
+        counts = Counter({"passed": right})
+        counts.update(
+            rng.choices(
+                ("wrong_answer", "runtime_error", "syntax_error", "timeout"), (8, 3, 2, 1), k=samples - right
+            )
+        )
+        verdicts += counts
+        problems.append(
+            {
+                "task_id": f"minipy/{family}/{i:03d}",
+                "n": samples,
+                "c": right,
+                "slow": right // 6,
+                "verdicts": {k: v for k, v in counts.items() if v},
+            }
+        )
+    first = sum(p["c"] for p in problems) / (samples * n_problems)
+    tenth = sum(p["c"] > 0 for p in problems) / n_problems
+    estimates = {"1": first, "5": (first + 2 * tenth) / 3, "10": tenth}
+    return {
+        "benchmark": "minipy",
+        "split": "test",
+        "model": "models/tiny-coder",
+        "n_problems": n_problems,
+        "samples_per_problem": samples,
+        "temperature": 0.8,
+        "verdicts": dict(verdicts),
+        "problems": problems,
+        "pass_at_k": {
+            k: {"value": v, "low": max(0, v - 0.045), "high": min(1, v + 0.045)} for k, v in estimates.items()
+        },
+        "slow_share": {"value": 0.12 - skill / 10, "low": 0.09 - skill / 10, "high": 0.16 - skill / 10},
+    }
+
+
+def pair_row(index: int, kind: str = "correctness", **changes: Any) -> dict[str, Any]:
+    """One row of pairs.jsonl."""
+    rng = random.Random(f"{index}{kind!a}")
+    return {
+        "prompt": PROMPT,
+        "chosen": CHOSEN,
+        "rejected": REJECTED if kind == "correctness" else SLOW,
+        "kind": kind,
+        "confidence": rng.betavariate(6, 2),
+        "margin": rng.uniform(0.2, 1.0),
+        "task_id": f"minipy/{FAMILIES[index % 17]}/{index}",
+        "chosen_sha": "0" * 64,
+        "rejected_sha": "1" * 64,
+        "ranker": "b4",
+        "sources": ["own", "example"],
+        **changes,
+    }
+
+
+EVIL = (
+    "</style></title></svg></pre><script>document.title='pwned'</script><img src=x onerror=alert(1)>"
+    "<!-- ]]> --> {{ 7*7 }} {% raw %} &lt;b&gt; "
+    '\' onload="x" $\\frac{1}{2}$ \x1b[31mred\x1b[0m \x00 \ud800 \u202egnp.exe'
+)
+
+
+def hostile_results(skill: float, *, seed: int = 0) -> dict[str, Any]:
+    """Results in which every text that comes from elsewhere attacks the page."""
+    results = eval_results(skill, seed=seed, n_problems=17)
+    results |= {"benchmark": EVIL, "split": EVIL, "model": EVIL}
+    results["verdicts"][EVIL] = 7
+    for number, problem in enumerate(results["problems"]):
+        problem["task_id"] = f"minipy/{number}{EVIL}/{EVIL}"
+    return results

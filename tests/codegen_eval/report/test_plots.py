@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from codegen_eval.report import plots
+from codegen_eval.report.loading import EvalResults
+from codegen_eval.report.plots import Side
+from tests.codegen_eval.report.made_up import eval_results
+
+mpl = pytest.importorskip("matplotlib")
+
+
+def parsed(skill: float, **options: int) -> EvalResults:
+    return EvalResults.model_validate(eval_results(skill, **options))
+
+
+def test_equal_figures_are_equal_text() -> None:
+    sides = [Side("before", parsed(0.0)), Side("after", parsed(0.1))]
+    assert plots.pass_at_k(sides).svg == plots.pass_at_k(sides).svg
+
+
+def test_figures_hold_no_fixed_colour_no_style_and_no_date() -> None:
+    for plot in (plots.verdicts([Side("only", parsed(0.0))]), plots.problems(parsed(0.0), parsed(0.1))):
+        assert "style=" not in plot.svg
+        assert "metadata" not in plot.svg
+        assert not re.findall(r'(?:fill|stroke)="#', plot.svg)
+        assert "#0" not in plot.svg
+
+
+def test_the_users_own_matplotlib_settings_stay_and_do_not_matter() -> None:
+    plain = plots.pass_at_k([Side("only", parsed(0.0))]).svg
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        assert plots.pass_at_k([Side("only", parsed(0.0))]).svg == plain
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_every_problem_is_in_the_scatter() -> None:
+    plot = plots.problems(parsed(0.0), parsed(0.1))
+    assert sum(int(row[2]) for row in plot.rows) == 170
+
+
+def test_ids_without_families_make_no_family_figure() -> None:
+    results = {
+        "benchmark": "b",
+        "n_problems": 2,
+        "pass_at_k": {"1": {"value": 0.5}},
+        "problems": [{"task_id": f"HumanEval/{i}", "n": 1, "c": i % 2} for i in range(4)],
+    }
+    one = EvalResults.model_validate(results)
+    assert plots.families(one, one) is None
+
+
+def test_many_families_are_drawn_in_part_and_tabled_whole() -> None:
+    results = {
+        "benchmark": "b",
+        "n_problems": 200,
+        "pass_at_k": {"1": {"value": 0.5}},
+        "problems": [{"task_id": f"m/family{i}/0", "n": 10, "c": i % 11} for i in range(200)],
+    }
+    one = EvalResults.model_validate(results)
+    plot = plots.families(one, one)
+    assert plot is not None
+    assert len(plot.rows) == 200
+    assert plot.svg.count(">family") == 60
+
+
+def test_a_long_training_log_is_thinned_with_its_ends_kept() -> None:
+    (plot,) = plots.training({"loss": [(float(step), 1.0 / (step + 1)) for step in range(100_000)]})
+    assert (plot.rows[0][0], plot.rows[-1][0], len(plot.rows)) == ("0", "99,999", 20)
+    assert len(plot.svg) < 20_000
+
+
+def test_series_that_the_log_lacks_are_left_out() -> None:
+    assert [p.title for p in plots.training({"rewards/margins": [(1.0, 0.5)], "other": [(1.0, 1.0)]})] == [
+        "Reward margin"
+    ]
+    assert plots.training({}) == []
+
+
+def test_confidences_beyond_0_and_1_widen_the_range() -> None:
+    (plot,) = plots.confidences({"correctness": [-0.5, 0.5, 2.0], "empty": []})
+    assert plot.rows[0][0].startswith("-0.50")
+    assert sum(int(row[1]) for row in plot.rows) == 3
