@@ -36,7 +36,8 @@ class Config(BaseModel):
             The checked configuration.
 
         Raises:
-            CodealignError: For a value or key that does not fit; wrong flags end the process with status 2.
+            CodealignError: For an unknown key or flag, or a value in the file that does not fit.
+            SystemExit: With status 2 for a bad value on the command line; tyro has explained it.
         """
         import tyro
 
@@ -47,16 +48,13 @@ class Config(BaseModel):
         for name, field in cls.model_fields.items():
             missing = tyro.MISSING if field.is_required() else field.get_default(call_default_factory=True)
             fields[name] = values.get(name, missing)
-        try:
-            config: Any = tyro.cli(
-                cls,
-                args=rest,
-                default=cls.model_construct(**fields),
-                prog=prog,
-                description=f"{description}\n\n--config FILE.yaml sets the defaults of all options below.",
-            )
-        except ValidationError as error:
-            raise _explain(error, cls, "the command line") from None
+        config: Any = tyro.cli(
+            cls,
+            args=rest,
+            default=cls.model_construct(**fields),
+            prog=prog,
+            description=f"{description}\n\n--config FILE.yaml sets the defaults of all options below.",
+        )
         return cast(Self, config)
 
     def identity(self) -> dict[str, Any]:

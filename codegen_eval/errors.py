@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class CodealignError(ValueError):
-    """What is wrong, which value, what to do: the command line prints it without a traceback and exits with 2."""
+    """What is wrong, which value, what to do: the command line prints it, no traceback, and exits with 2."""
 
 
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
-    """All `known` names, the most similar to `name` first; names of equal similarity in alphabetical order."""
+    """All `known` names, the most similar to `name` first; ties in alphabetical order."""
     similarity = {
         other: difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio() for other in known
     }

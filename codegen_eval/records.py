@@ -23,9 +23,9 @@ class Prompt:
 class Problem:
     """A programming problem with its hidden tests.
 
-    A program is `prompt + completion`; `canonical_solution` is such a completion. `sizes[level]` holds argument
-    tuples for timing, from small to large; empty where a benchmark has none. `tests` and `sizes` are for
-    evaluation alone.
+    A program is `prompt + completion`; `canonical_solution` is such a completion. `sizes[level]` holds
+    argument tuples for timing, from small to large; empty where a benchmark has none. `tests` and `sizes`
+    are for evaluation alone.
     """
 
     task_id: str
@@ -43,7 +43,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A model-written answer, number `sample` of its task: a completion of the prompt or a whole solution (wins)."""
+    """A model-written answer, number `sample` of its task: a completion of its prompt or a solution."""
 
     task_id: str
     completion: str | None

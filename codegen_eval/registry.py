@@ -41,7 +41,7 @@ class Registry(Generic[T]):
         return file
 
     def get(self, name: str) -> T:
-        """The entry called `name`; an unknown one is a CodealignError that lists what there is, nearest first."""
+        """The entry called `name`; a miss is a CodealignError that lists what there is, nearest first."""
         if name not in self._entries:
             self._import_module(name)
         if name not in self._entries:

@@ -57,8 +57,8 @@ class RunDir:
 
         Raises:
             CodealignError: If another configuration or other inputs made the run (the keys are named), the
-                directory is not a run of ours, another process is writing to it, an input is missing, or the disk
-                refuses.
+                directory is not a run of ours, another process is writing to it, an input is missing, or
+                the disk refuses.
         """
         path = Path(path)
         run = cls(path)
@@ -90,7 +90,7 @@ class RunDir:
         Args:
             name: The file's name without its ending.
             parts: Number of pieces; it must not depend on the machine.
-            produce: Gets the missing numbers, yields `(part, rows)` in any order; a part's rows are always the same.
+            produce: Gets the missing numbers, yields `(part, rows)` in any order; equal parts are equal rows.
 
         Returns:
             The path of the joined file: the pieces' rows in the order of their numbers.
@@ -173,7 +173,7 @@ class RunDir:
         )
 
     def _clear(self) -> None:
-        """Removes the run; the file that proves it ours goes last, so that a kill in between can be mended."""
+        """Removes the run; the proof that it is ours goes last, so that a kill in between can be mended."""
         for entry in self.path.iterdir():
             if entry.name.startswith(_HIDDEN) or entry.name == PROTOCOL:
                 continue
@@ -239,7 +239,7 @@ def _piece(folder: Path, part: int) -> Path:
 def _yaml(config: Mapping[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
 def _make(path: Path) -> None:

@@ -108,9 +108,9 @@ def run(config: EvalConfig) -> RunDir:
 
 def main(argv: Sequence[str]) -> int:
     """Entry point of the command line."""
+    config = EvalConfig.parse(argv, prog="codealign eval", description=DESCRIPTION)
     from codegen_eval.evaluation import DEFAULT_K
 
-    config = EvalConfig.parse(argv, prog="codealign eval", description=DESCRIPTION)
     run_dir = run(config)
     results = run_dir.read_json(RESULTS)
     show(results)
