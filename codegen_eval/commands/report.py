@@ -14,29 +14,26 @@ PAGE = "report.html"
 
 
 class ReportConfig(Config):
-    """What to report on.
-
-    Attributes:
-        before: Directory of an evaluation run: before training, or the only one.
-        out: Run directory to write; the page is its report.html.
-        after: Directory of the evaluation run after training.
-        pairs: Directory of the `codealign pairs` run whose pairs were trained on.
-        train: Directory of the training run (its metrics.jsonl is drawn).
-        title: Title of the page.
-        pairs_shown: How many pairs of each kind are shown side by side.
-        seed: Decides which pairs.
-        overwrite: Start anew where `out` holds another report.
-    """
+    """Settings of `codealign report`."""
 
     before: Path
+    """Directory of an evaluation run: before training, or the only one."""
     out: Path
+    """Run directory; the page is its report.html."""
     after: Path | None = None
+    """Directory of the evaluation run after training."""
     pairs: Path | None = None
+    """Directory of the `codealign pairs` run whose pairs were trained on."""
     train: Path | None = None
+    """Directory of the training run, whose metrics.jsonl is drawn."""
     title: str = "Codealign report"
+    """Title of the page."""
     pairs_shown: NonNegativeInt = Field(default=4, le=20)
+    """How many pairs of each kind are set side by side."""
     seed: int = 0
+    """Decides which pairs."""
     overwrite: bool = False
+    """Start anew if the directory holds another report."""
 
 
 def run(config: ReportConfig) -> RunDir:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise, zip_longest
 
+from codegen_eval.errors import CodealignError
 from codegen_eval.report.text import excerpt
 
 # Above this many differently coloured pieces a text is shown without colours: it is no program that anyone
@@ -74,8 +75,17 @@ def side_by_side(left: str, right: str) -> SideBySide:
 
 
 def highlight(text: str) -> list[tuple[Segment, ...]]:
-    """The lines of a (bounded, visible) Python text as segments with their syntax class; nothing is lost."""
-    from pygments.lexers.python import PythonLexer
+    """The lines of a (bounded, visible) Python text as segments with their syntax class; nothing is lost.
+
+    Raises:
+        CodealignError: Pygments is not installed.
+    """
+    try:
+        from pygments.lexers.python import PythonLexer
+    except ImportError as error:
+        raise CodealignError(
+            f"highlighting programs needs Pygments ({error}): pip install 'codealign[report]'"
+        ) from None
 
     lines: list[list[Segment]] = [[]]
     count = 0

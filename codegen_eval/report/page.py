@@ -59,7 +59,7 @@ def render(
         title: The page's title.
 
     Raises:
-        CodealignError: matplotlib is not installed.
+        CodealignError: matplotlib or Pygments is not installed.
     """
     sides = [Side("before", before.results)] + ([Side("after", after.results)] if after else [])
     metrics = headline(before.results, after.results if after else None, comparison)

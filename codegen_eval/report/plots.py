@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.report.loading import EvalResults
-from codegen_eval.report.svg import AFTER, BEFORE, INK, MUTED, PAPER, RULE, inline_svg
+from codegen_eval.report.loading import Estimate, EvalResults
+from codegen_eval.report.svg import AFTER, BEFORE, INK, MUTED, PAPER, RULE, WORSE, inline_svg
 from codegen_eval.report.text import number, percent, short
 from sandbox import Verdict
 
@@ -45,6 +45,7 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 10,
 }
+# Before and after; a single evaluation takes the last.
 _SIDES: tuple[dict[str, Any], ...] = (
     {"color": BEFORE, "marker": "o", "markerfacecolor": PAPER, "markersize": 7, "markeredgewidth": 1.8},
     {"color": AFTER, "marker": "D", "markerfacecolor": AFTER, "markersize": 6, "markeredgewidth": 1.8},
@@ -100,11 +101,10 @@ def pass_at_k(sides: Sequence[Side]) -> Plot:
             ]
             shift = 0.08 * (i - (len(sides) - 1) / 2)
             values = [100 * e.value for _, _, e in known]
-            low = [100 * (e.value - (e.low if e.low is not None else e.value)) for _, _, e in known]
-            high = [100 * ((e.high if e.high is not None else e.value) - e.value) for _, _, e in known]
+            reach = [_reach(e) for _, _, e in known]
             axes.errorbar(
-                [x + shift for x, _, _ in known], values, yerr=[low, high],
-                label=side.name, capsize=3, linewidth=1.6, **_SIDES[i],
+                [x + shift for x, _, _ in known], values, yerr=list(zip(*reach, strict=True)) or None,
+                label=side.name, capsize=3, linewidth=1.6, **_SIDES[-len(sides) :][i],
             )  # fmt: skip
             rows += [
                 (f"pass@{k}, {side.name}", percent(e.value), percent(e.low), percent(e.high))
@@ -130,6 +130,16 @@ def pass_at_k(sides: Sequence[Side]) -> Plot:
         )
 
 
+def _reach(estimate: Estimate) -> tuple[float, float]:
+    """How far the interval goes below and above the value, in points; never negative, as error bars must be.
+
+    A bootstrap interval may leave its own value out by a hair.
+    """
+    low = estimate.value if estimate.low is None else estimate.low
+    high = estimate.value if estimate.high is None else estimate.high
+    return max(0.0, 100 * (estimate.value - low)), max(0.0, 100 * (high - estimate.value))
+
+
 def verdicts(sides: Sequence[Side]) -> Plot:
     """Share of the samples by verdict, before and after."""
     import numpy as np
@@ -146,7 +156,7 @@ def verdicts(sides: Sequence[Side]) -> Plot:
             shares.append([side.results.verdicts.get(name, 0) / total for name in names])
             height = 0.72 / len(sides)
             offset = (i - (len(sides) - 1) / 2) * height
-            color = _SIDES[i]["color"]
+            color = _SIDES[-len(sides) :][i]["color"]
             bars = axes.barh(
                 y + offset, [100 * s for s in shares[-1]], height=0.9 * height, color=color, label=side.name
             )
@@ -182,7 +192,7 @@ def problems(before: EvalResults, after: EvalResults) -> Plot:
         )
         ordered = sorted(spots.items(), key=lambda item: (-item[1], item[0]))
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, dashes=(4, 3))
-        for side, color in ((1, AFTER), (-1, BEFORE), (0, MUTED)):
+        for side, color in ((1, AFTER), (-1, WORSE), (0, MUTED)):
             chosen = [(x, y, n) for (x, y), n in ordered if (y > x) - (y < x) == side]
             if chosen:
                 xs, ys, ns = zip(*chosen, strict=True)

@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Placeholder colours, by the name of the style sheet's variable. They stand for nothing that is ever seen.
-INK, MUTED, RULE, BEFORE, AFTER, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-_ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", BEFORE: "before", AFTER: "after", PAPER: "paper"}
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
+BEFORE, AFTER, WORSE = "#050505", "#060606", "#070707"
+_ROLES = {
+    INK: "ink",
+    MUTED: "muted",
+    RULE: "rule",
+    PAPER: "paper",
+    BEFORE: "before",
+    AFTER: "after",
+    WORSE: "worse",
+}
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _DROPPED = {"font-family", "stroke-linejoin", "stroke-miterlimit"}

@@ -58,7 +58,7 @@ def excerpt(text: str, *, characters: int = 4000, lines: int = 80, width: int = 
     shown = "\n".join(line[:width] for line in kept)
     if shown == visible(text[: characters + 1]):
         return Excerpt(shown)
-    return Excerpt(shown, f"cut for display: {len(text):,} characters in all, the first {len(shown):,} shown")
+    return Excerpt(shown, f"cut for display: {len(text):,} characters in all, {len(shown):,} shown")
 
 
 def short(text: str, characters: int = 80) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 FAMILIES = (
@@ -130,3 +133,48 @@ def hostile_results(skill: float, *, seed: int = 0) -> dict[str, Any]:
     for number, problem in enumerate(results["problems"]):
         problem["task_id"] = f"minipy/{number}{EVIL}/{EVIL}"
     return results
+
+
+def write_eval(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Writes an evaluation run directory."""
+    folder.mkdir()
+    protocol = {
+        "format": "codealign-run-1",
+        "command": "eval",
+        "config": {"slow_ratio": 3.0, "cpu_seconds": 3.0},
+        "seeds": {"seed": 0},
+        "versions": {"python": "3.11.2", "numpy": "2.4.6"},
+        "machine": {"cpus": 2, "system": "Linux"},
+        "inputs": {"samples": {"path": "run/samples.jsonl", "sha256": "ab" * 32}},
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "protocol.json").write_text(json.dumps(protocol))
+    return folder
+
+
+def write_pairs(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """Writes a pairs run directory."""
+    folder.mkdir()
+    funnel = {
+        "problem_no_test": 61,
+        "problem_all_alike": 118,
+        "problem_with_pairs": 321,
+        "efficiency_no_input": 9,
+        "pairs_correctness": len(rows),
+    }
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "funnel.json").write_text(json.dumps(funnel))
+    return folder
+
+
+def training_series(steps: int = 120) -> dict[str, list[tuple[float, float]]]:
+    """The series of a training that goes well."""
+    rng = random.Random(0)
+    at = [(float(step), step / steps) for step in range(1, steps + 1)]
+    return {
+        "loss": [(step, 0.693 - 0.4 * done + rng.gauss(0, 0.02)) for step, done in at],
+        "rewards/margins": [(step, 1.8 * done + rng.gauss(0, 0.08)) for step, done in at],
+        "rewards/accuracies": [(step, min(1.0, 0.5 + 0.4 * done + rng.gauss(0, 0.03))) for step, done in at],
+        "learning_rate": [(step, 1e-4) for step, _ in at],
+    }

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from codegen_eval.evaluation import compare
 from codegen_eval.report.loading import load_eval, load_pairs, load_training
 from codegen_eval.report.page import render
 from codegen_eval.report.text import visible
+from tests.codegen_eval.report import made_up
 from tests.codegen_eval.report.made_up import EVIL, eval_results, hostile_results, pair_row
 from tests.codegen_eval.report.strict_html import StrictPage
 
@@ -23,29 +26,33 @@ pytest.importorskip("pygments")
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def make(write_eval: Write, write_pairs: Write, write_training: Write) -> Callable[..., str]:
-    """Makes a page from results, pairs and training."""
-
-    def make(
-        before: dict[str, Any], after: dict[str, Any] | None, rows: list[dict[str, Any]], **options: Any
-    ) -> str:
-        runs = [load_eval(write_eval(name, r)) for name, r in (("before", before), ("after", after)) if r]
-        return render(
-            *runs,
-            comparison=compare(before, after) if after else None,
-            pairs=load_pairs(write_pairs(rows), shown=4, seed=0),
-            training=load_training(write_training()),
-            **options,
-        )
-
-    return make
+def make_page(
+    folder: Path,
+    before: dict[str, Any],
+    after: dict[str, Any] | None,
+    rows: list[dict[str, Any]],
+    **options: Any,
+) -> str:
+    runs = [load_eval(made_up.write_eval(folder / n, r)) for n, r in (("a", before), ("b", after)) if r]
+    return render(
+        *runs,
+        comparison=compare(before, after) if after else None,
+        pairs=load_pairs(made_up.write_pairs(folder / "p", rows), shown=4, seed=0),
+        training=made_up.training_series(),
+        **options,
+    )
 
 
 @pytest.fixture
-def ordinary(make: Callable[..., str]) -> str:
+def make(tmp_path: Path) -> Callable[..., str]:
+    """Makes a page from results and pairs."""
+    return partial(make_page, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [pair_row(i) for i in range(40)] + [pair_row(i, "efficiency") for i in range(10)]
-    return make(eval_results(0.0), eval_results(0.14, seed=1), rows)
+    return make_page(tmp_path_factory.mktemp("runs"), eval_results(0.0), eval_results(0.14, seed=1), rows)
 
 
 def test_the_page_is_well_formed_and_under_a_megabyte(ordinary: str) -> None:
@@ -96,7 +103,7 @@ def test_figures_have_titles_descriptions_and_their_numbers_as_tables(ordinary: 
     assert page.text["summary"].count("Numbers") == 9
 
 
-def test_equal_input_gives_equal_bytes(make: Callable[..., str], tmp_path: Path, write_eval: Write) -> None:
+def test_equal_input_gives_equal_bytes(write_eval: Write) -> None:
     run = load_eval(write_eval("one", eval_results(0.0)))
     assert render(run) == render(run)
 
@@ -127,9 +134,7 @@ def test_no_element_comes_from_data(make: Callable[..., str]) -> None:
     assert "".join(read.text["title"]).startswith(visible(EVIL))
 
 
-def test_protocol_and_training_names_are_escaped_too(write_eval: Write, tmp_path: Path) -> None:
-    import json
-
+def test_the_protocol_is_escaped_too(write_eval: Write) -> None:
     folder = write_eval("one", eval_results(0.0))
     protocol = {EVIL: EVIL, "versions": {EVIL: {EVIL: [EVIL]}}, "seeds": {"seed": 1234567}}
     (folder / "protocol.json").write_text(json.dumps(protocol))
@@ -179,6 +184,12 @@ def test_problems_come_before_second_pairs_of_one_problem(write_pairs: Write) ->
     rows = [pair_row(i, task_id="minipy/a/0") for i in range(50)] + [pair_row(99, task_id="minipy/b/0")]
     shown = load_pairs(write_pairs(rows), shown=2, seed=5).examples
     assert {row["task_id"] for row in shown} == {"minipy/a/0", "minipy/b/0"}
+
+
+def test_training_rows_without_step_or_number_are_left_out(tmp_path: Path) -> None:
+    rows = [{"step": 1, "loss": 0.7, "note": "x", "ok": True}, {"step": 2, "loss": None}, {"loss": 0.1}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_training(tmp_path) == {"loss": [(1.0, 0.7)]}
 
 
 def test_missing_and_broken_inputs_are_named(tmp_path: Path, write_eval: Write, write_pairs: Write) -> None:

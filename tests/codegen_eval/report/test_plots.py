@@ -36,6 +36,12 @@ def test_the_users_own_matplotlib_settings_stay_and_do_not_matter() -> None:
         assert mpl.rcParams["font.size"] == 30
 
 
+def test_an_interval_that_leaves_its_value_out_is_drawn_all_the_same() -> None:
+    results = eval_results(0.0) | {"pass_at_k": {"1": {"value": 1.0, "low": 0.9, "high": 0.99}}}
+    plot = plots.pass_at_k([Side("only", EvalResults.model_validate(results))])
+    assert plot.rows == (("pass@1, only", "100.0\u202f%", "90.0\u202f%", "99.0\u202f%"),)
+
+
 def test_every_problem_is_in_the_scatter() -> None:
     plot = plots.problems(parsed(0.0), parsed(0.1))
     assert sum(int(row[2]) for row in plot.rows) == 170
