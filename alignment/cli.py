@@ -91,15 +91,15 @@ def guarded(entry: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
     """
     previous = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        return entry(arguments)
+        status = entry(arguments)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt as stop:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (`| head`) is gone; Python must not fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return 1
         if not _mendable(error):
             raise
         if os.environ.get("CODEALIGN_DEBUG") == "1":
@@ -107,6 +107,17 @@ def guarded(entry: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
         return _fail(_describe(error))
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is our own output that nobody reads any more (`| head`), not some other pipe that broke."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python must not fail once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _mendable(error: Exception) -> bool:

@@ -166,10 +166,11 @@ def test_signals_stop_cleanly_and_say_how_to_go_on(number: signal.Signals, statu
     assert err == "stopped; run the same command again to go on\n"
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_closed_output_is_no_error(flush: bool) -> None:
     code = (
         "import sys\nfrom alignment.cli import guarded\n"
-        "def job(_):\n    print('x' * 1000000, flush=True)\n    return 0\n"
+        f"def job(_):\n    print('x' * 1000, flush={flush})\n    return 0\n"
         "sys.exit(guarded(job, []))"
     )
     process = subprocess.Popen(
@@ -179,6 +180,11 @@ def test_a_closed_pipe_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(20) == 1
+
+
+def test_another_broken_pipe_is_not_taken_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(BrokenPipeError(errno.EPIPE, "Broken pipe")) == 2
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_unknown_option_of_a_command_gets_the_nearest_name() -> None:
