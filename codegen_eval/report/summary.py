@@ -101,8 +101,8 @@ def before_after_table(comparison: Comparison) -> Table:
 
 
 def before_after_text(comparison: Comparison) -> str:
-    """The same table in plain characters, for logs and pipes; ends with a line break."""
-    rows = [_HEADER, *(_cells(metric) for metric in metrics_of(comparison))]
+    """The same table in ASCII, for logs and pipes of any encoding; ends with a line break."""
+    rows = [_HEADER, *(tuple(map(_ascii, _cells(metric))) for metric in metrics_of(comparison))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     lines = [
         "  ".join(
@@ -133,6 +133,11 @@ def _cells(metric: Metric) -> tuple[str, ...]:
         points(difference.value if difference else None),
         interval,
     )
+
+
+def _ascii(cell: str) -> str:
+    typewriter = cell.translate({0x202F: " ", 0x2212: "-", 0x2013: "-"})
+    return typewriter.encode("ascii", "backslashreplace").decode()
 
 
 def _key(name: str) -> str:
