@@ -111,13 +111,19 @@ def guarded(entry: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
 
 def _reader_is_gone() -> bool:
     """Whether it is our own output that nobody reads any more (`| head`), not some other pipe that broke."""
+    import select
+
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python must not fail once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        handle = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(handle, select.POLLOUT)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    # Python must not fail once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), handle)
+    return True
 
 
 def _mendable(error: Exception) -> bool:
