@@ -43,7 +43,7 @@ class Config(BaseModel):
 
         file, rest = _take_config_flag(argv)
         _check_flags(cls, rest)
-        values = _coerced(cls, _read_yaml(file), str(file)) if file else {}
+        values = _coerced(cls, read_yaml(file), str(file)) if file else {}
         fields: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             missing = tyro.MISSING if field.is_required() else field.get_default(call_default_factory=True)
@@ -76,7 +76,7 @@ def load_config(path: Path, cls: type[C], overrides: Mapping[str, Any] | None = 
     Raises:
         CodealignError: For a missing or broken file, an unknown key (with the nearest name), a bad value.
     """
-    values = {**_read_yaml(path), **(overrides or {})}
+    values = {**read_yaml(path), **(overrides or {})}
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -102,7 +102,12 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        CodealignError: For a missing or broken file, or one that holds no mapping of names.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: TID251 - a SafeLoader
     except FileNotFoundError:

@@ -1,0 +1,144 @@
+"""Entry point: direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290).
+
+    accelerate launch -m alignment.dpo --config recipes/tiny-coder/dpo.yaml --dataset_name RUN/pairs.jsonl
+
+All options are TRL's: the fields of ScriptArguments, DPOConfig and ModelConfig. Training is TRL's DPOTrainer; what we
+add is told in preference/trainer.py. `output_dir` is a run directory: metrics.jsonl, checkpoints, `model/` at the
+end. Killed anywhere, the same command goes on from the last whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment.cli import guarded
+from codegen_eval.errors import CodealignError, unknown
+from codegen_eval.runs import RunDir
+
+# Where a run lives and how often it speaks is no part of what it makes.
+_NOT_IDENTITY = ("output_dir", "dataset_name", "model_name_or_path", "logging_steps", "save_steps")
+
+
+def parse(argv: Sequence[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Reads `--config FILE` and flags into TRL's three dataclasses, and returns the options that were given.
+
+    Raises:
+        CodealignError: For an unknown key (with the nearest name), a missing file, or a missing required option.
+    """
+    from trl import DPOConfig, ModelConfig, ScriptArguments, TrlParser
+
+    classes = (ScriptArguments, DPOConfig, ModelConfig)
+    known = {name for cls in classes for name in cls.__dataclass_fields__}
+    given = _given(argv)
+    for key in given:
+        if key not in known:
+            raise unknown("config key", key, known)
+    for required in ("model_name_or_path", "dataset_name", "output_dir"):
+        if not given.get(required):
+            raise CodealignError(f"--{required} is required (on the command line or in the recipe)")
+    try:
+        script, training, model = TrlParser(classes).parse_args_and_config(list(argv))
+    except (ValueError, TypeError) as error:
+        raise CodealignError(f"the training options do not fit: {error}") from None
+    return script, training, model, given
+
+
+def _given(argv: Sequence[str]) -> dict[str, Any]:
+    """The keys that the recipe and the flags set; flags win."""
+    from codegen_eval.config import read_yaml
+
+    values: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
+    pending = list(argv)
+    while pending:
+        word = pending.pop(0)
+        if not word.startswith("--"):
+            continue
+        key, _, value = word[2:].partition("=")
+        if not value and pending and not pending[0].startswith("--"):
+            value = pending.pop(0)
+        flags[key.replace("-", "_")] = value
+    if "config" in flags:
+        values = read_yaml(Path(flags.pop("config")))
+        values.pop("env", None)
+    return {**values, **flags}
+
+
+def run(argv: Sequence[str]) -> RunDir:
+    """Trains, or goes on training, and saves the model.
+
+    Raises:
+        CodealignError: For options, data or models that cannot be used.
+    """
+    script, training, model_config, given = parse(argv)
+    from alignment.preference.data import load_pairs
+    from alignment.preference.trainer import PairTrainer, RunLog, last_whole_checkpoint
+    from codegen_eval.generation.hf import load_model
+
+    inputs = {
+        name: Path(path)
+        for name, path in (("dataset_name", script.dataset_name), ("model_name_or_path", model_config.model_name_or_path))
+        if Path(path).exists()
+    }
+    identity = {key: value for key, value in given.items() if key not in _NOT_IDENTITY}
+    directory = RunDir.open(Path(training.output_dir), "dpo", identity, inputs=inputs)
+    if directory.finished:
+        return directory
+    pairs = load_pairs(script.dataset_name, script.dataset_train_split)
+    policy, tokenizer = load_model(model_config.model_name_or_path, dtype=_dtype(model_config), device="cpu")
+    policy.set_attn_implementation(model_config.attn_implementation or "sdpa")
+    reference = None
+    if not model_config.use_peft and not training.precompute_ref_log_probs:
+        reference, _ = load_model(model_config.model_name_or_path, dtype=_dtype(model_config), device="cpu")
+        reference.set_attn_implementation(model_config.attn_implementation or "sdpa")
+    trainer = PairTrainer(
+        model=policy,
+        ref_model=reference,
+        args=training,
+        train_dataset=pairs,
+        processing_class=tokenizer,
+        peft_config=_peft(model_config),
+        callbacks=[RunLog(directory, training.beta)],
+    )
+    if trainer.dropped:
+        print(f"{trainer.dropped} of {len(pairs)} pairs are longer than max_length and left out", file=sys.stderr)
+    checkpoint = last_whole_checkpoint(directory.path)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(directory.path / "model"))
+    if trainer.is_world_process_zero():
+        directory.finish(steps=trainer.state.global_step, pairs=len(pairs) - trainer.dropped, dropped=trainer.dropped)
+    return directory
+
+
+def _dtype(model_config: Any) -> str:
+    return "float32" if model_config.dtype in (None, "auto") else str(model_config.dtype)
+
+
+def _peft(model_config: Any) -> Any:
+    from trl import get_peft_config
+
+    return get_peft_config(model_config)
+
+
+def _main(argv: Sequence[str]) -> int:
+    import os
+
+    import torch
+
+    if "OMP_NUM_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    directory = run(argv)
+    print(f"model: {directory.path / 'model'}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `alignment.dpo`; errors that a user can mend are one message."""
+    return guarded(_main, list(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

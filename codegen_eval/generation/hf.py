@@ -1,0 +1,179 @@
+"""Generation with any Hugging Face causal language model, in a loop of our own.
+
+Three things differ from `generate`: finished rows leave the batch at once (with short programs most rows are done
+long before the longest), every sample has its own random numbers, and a prompt's prefix is computed once for all its
+samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codegen_eval.errors import CodealignError
+from codegen_eval.generation.base import Request, Sampling, cut_at_stop
+from codegen_eval.generation.sampling import choose_tokens, sample_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Rows leave when this share of the batch is finished: each departure copies the cache once.
+_DEPART = 0.1
+
+
+def load_model(path: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer from a local folder or a hub id that the user named.
+
+    Args:
+        path: Folder or hub id.
+        dtype: A torch dtype's name or `auto` (as stored).
+        device: Torch device; the first GPU if there is one, else the CPU.
+
+    Raises:
+        CodealignError: If the folder is missing, or holds no model or no tokenizer.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = Path(path)
+    if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") != 1):
+        raise CodealignError(f"no such model folder: {path}")
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise CodealignError(f"{path} holds no model: config.json is missing")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CodealignError(
+            f"{path} holds no tokenizer that transformers can load ({_first_line(error)}); "
+            "copy tokenizer.json and tokenizer_config.json beside the weights"
+        ) from None
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise CodealignError(f"cannot load a causal language model from {path}: {_first_line(error)}") from None
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+class HFGenerator:
+    """Backend over a loaded model and tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        ends = model.generation_config.eos_token_id
+        self.ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:
+        """For each request its completions, in order, cut at the end token or a stop text.
+
+        Raises:
+            CodealignError: If a prompt leaves no room for a completion in the model's window.
+        """
+        import torch
+
+        if not requests:
+            return []
+        with torch.inference_mode():
+            tokens = _decode(self, requests, sampling)
+        texts = iter(self.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return [[cut_at_stop(next(texts), sampling.stop) for _ in range(r.count)] for r in requests]
+
+    def encode(self, requests: Sequence[Request], sampling: Sampling) -> tuple[Tensor, Tensor]:
+        """Left-padded prompt tokens and their mask, both (requests, length)."""
+        import torch
+
+        rows = [self.tokenizer.encode(r.prompt) for r in requests]
+        window = getattr(self.model.config, "max_position_embeddings", None)
+        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+        if window is not None and len(rows[longest]) + sampling.max_new_tokens > window:
+            raise CodealignError(
+                f"the prompt of {requests[longest].key!r} has {len(rows[longest])} tokens; with max_new_tokens="
+                f"{sampling.max_new_tokens} it does not fit the model's window of {window}"
+            )
+        width = len(rows[longest])
+        ids = torch.zeros((len(rows), width), dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, width - len(row) :] = torch.tensor(row)
+            mask[i, width - len(row) :] = 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+
+class _Stops:
+    """Knows which rows have produced a stop text, looking only at the end of each."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.stop = stop
+        # A stop text of n characters spans at most n tokens; one more for a token that began before it.
+        self.tail = max((len(s) for s in stop), default=0) + 1
+
+    def reached(self, tokens: list[int]) -> bool:
+        return bool(self.stop) and any(s in self.tokenizer.decode(tokens[-self.tail :]) for s in self.stop)
+
+
+def _decode(generator: HFGenerator, requests: Sequence[Request], sampling: Sampling) -> list[list[int]]:
+    """The loop: token lists of all samples, without end tokens, in the order of requests and samples."""
+    import torch
+    from transformers import DynamicCache
+
+    model = generator.model
+    ids, mask = generator.encode(requests, sampling)
+    randoms = [sample_generator(sampling.seed, r.key, r.first + i) for r in requests for i in range(r.count)]
+    draws = torch.from_numpy(_uniforms(randoms, sampling.max_new_tokens)) if sampling.temperature else None
+    cache = DynamicCache(config=model.config)
+    logits = _forward(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+    repeats = torch.tensor([r.count for r in requests], device=ids.device)
+    rows = torch.repeat_interleave(torch.arange(len(requests), device=ids.device), repeats)
+    cache.batch_select_indices(rows)
+    logits, mask = logits[rows], mask[rows]
+    alive = list(range(len(randoms)))
+    output: list[list[int]] = [[] for _ in randoms]
+    done = [False] * len(randoms)
+    stops = _Stops(generator.tokenizer, sampling.stop)
+    for step in range(sampling.max_new_tokens):
+        uniforms = draws[alive, step] if draws is not None else torch.empty(0)
+        chosen = choose_tokens(logits, uniforms, sampling.temperature, sampling.top_p)
+        for row, token in zip(alive, chosen.tolist(), strict=True):
+            if not done[row]:
+                done[row] = token in generator.ends
+                if not done[row]:
+                    output[row].append(token)
+                    done[row] = stops.reached(output[row])
+        left = [i for i, row in enumerate(alive) if not done[row]]
+        if not left or step + 1 == sampling.max_new_tokens:
+            break
+        if len(left) <= (1 - _DEPART) * len(alive):
+            keep = torch.tensor(left, device=ids.device)
+            cache.batch_select_indices(keep)
+            chosen, mask, alive = chosen[keep], mask[keep], [alive[i] for i in left]
+        mask = torch.cat([mask, mask.new_ones((len(alive), 1))], dim=1)
+        logits = _forward(model, chosen.unsqueeze(1), mask, mask.sum(1, keepdim=True) - 1, cache)
+    return output
+
+
+def _forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+    """Logits of the next token, (rows, vocabulary); the cache grows by `ids`."""
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits: Tensor = out.logits[:, -1]
+    return logits
+
+
+def _uniforms(randoms: list[Any], length: int) -> Any:
+    import numpy as np
+
+    return np.stack([r.random(length) for r in randoms])

@@ -1,0 +1,80 @@
+"""Generation spread over processes: small models use one core each better than all cores together."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+
+from codegen_eval.generation.base import Generator, Request, Sampling
+
+_PR_SET_PDEATHSIG = 1
+
+
+class GeneratorPool:
+    """Loads the model in `workers` processes (in this one when there is only one) and draws batches.
+
+    A batch is always computed as a whole by one process with one thread, so its text depends neither on the
+    number of workers nor on which of them drew it.
+    """
+
+    def __init__(self, model: str, *, dtype: str, device: str | None, workers: int) -> None:
+        self._arguments = (model, dtype, device)
+        self._workers = workers
+        self._own: Generator | None = None
+
+    def generate(
+        self, batches: Sequence[tuple[int, Sequence[Request]]], sampling: Sampling
+    ) -> Iterator[tuple[int, list[list[str]]]]:
+        """Yields `(number, completions of its requests)` for every numbered batch, in any order."""
+        if self._workers == 1 or len(batches) < 2:
+            self._own = self._own or _loaded(*self._arguments)
+            for number, requests in batches:
+                yield number, self._own.generate(requests, sampling)
+            return
+        pool = ProcessPoolExecutor(
+            min(self._workers, len(batches)),
+            mp_context=get_context("spawn"),
+            initializer=_start,
+            initargs=(*self._arguments, os.getpid()),
+        )
+        try:
+            pending = {pool.submit(_draw, requests, sampling): number for number, requests in batches}
+            while pending:
+                finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield pending.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_generator: Generator | None = None
+
+
+def _start(model: str, dtype: str, device: str | None, parent: int) -> None:
+    """Makes a worker's generator; the worker dies with the process that started it."""
+    global _generator
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    _generator = _loaded(model, dtype, device)
+
+
+def _loaded(model: str, dtype: str, device: str | None) -> Generator:
+    import torch
+
+    from codegen_eval.generation.hf import HFGenerator, load_model
+
+    if device in (None, "cpu"):
+        # Text must not depend on how many cores there are, and small models gain nothing from threads.
+        torch.set_num_threads(1)
+    return HFGenerator(*load_model(model, dtype=dtype, device=device))
+
+
+def _draw(requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:
+    assert _generator is not None
+    return _generator.generate(requests, sampling)
