@@ -9,6 +9,7 @@ end. Killed anywhere, the same command goes on from the last whole checkpoint.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,8 @@ def run(argv: Sequence[str]) -> RunDir:
         CodealignError: For options, data or models that cannot be used.
     """
     script, training, model_config, given = parse(argv)
+    from transformers import PrinterCallback
+
     from alignment.preference.data import load_pairs
     from alignment.preference.trainer import PairTrainer, RunLog, last_whole_checkpoint
     from codegen_eval.generation.hf import load_model
@@ -103,6 +106,7 @@ def run(argv: Sequence[str]) -> RunDir:
         peft_config=_peft(model_config),
         callbacks=[RunLog(directory, training.beta)],
     )
+    trainer.remove_callback(PrinterCallback)  # RunLog prints the same in fewer words
     if trainer.dropped:
         print(f"{trainer.dropped} of {len(pairs)} pairs are longer than max_length and left out", file=sys.stderr)
     checkpoint = last_whole_checkpoint(directory.path)
@@ -124,12 +128,9 @@ def _peft(model_config: Any) -> Any:
 
 
 def _main(argv: Sequence[str]) -> int:
-    import os
-
-    import torch
-
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if not sys.stderr.isatty():
+        # Libraries' progress bars are noise in a log; ours are lines. Read when tqdm is imported.
+        os.environ.setdefault("TQDM_DISABLE", "1")
     directory = run(argv)
     print(f"model: {directory.path / 'model'}")
     return 0

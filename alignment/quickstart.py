@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -69,6 +69,8 @@ class QuickstartConfig(Config):
     """Of everything that is drawn."""
     workers: int | None = Field(None, ge=1)
     """Processes for sampling and for the sandbox; default one a core."""
+    until: Literal["pairs", "report"] = "report"
+    """Stop after the preference pairs, or do all."""
     overwrite: bool = False
     """Start anew."""
 
@@ -80,11 +82,12 @@ class Chain:
         self.config = config
         self.started = time.monotonic()
         self.number = 0
+        self.steps = 9 if config.until == "report" else 3
 
     def step(self, title: str, run: Callable[[], RunDir]) -> RunDir:
         """Runs one step and says so."""
         self.number += 1
-        print(f"[{self.number}/9] {title}", file=sys.stderr, flush=True)
+        print(f"[{self.number}/{self.steps}] {title}", file=sys.stderr, flush=True)
         begun = time.monotonic()
         directory = run()
         print(f"      {directory.path}  ({time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
@@ -198,12 +201,16 @@ class Chain:
 
 
 def run(config: QuickstartConfig) -> RunDir:
-    """The whole chain; returns the report's run directory."""
+    """The chain; returns the run directory of its last step."""
     from codegen_eval.commands import report
 
     model = _located(config.model)
     config = config.model_copy(update={"recipe": Path(_located(str(config.recipe)))})
     chain = Chain(config)
+    if config.until == "pairs":
+        pairs = chain.pairs(model)
+        print(f"pairs: {pairs.path / 'pairs.jsonl'}")
+        return pairs
     _, before = chain.evaluate("before", model)
     pairs = chain.pairs(model)
     trained = chain.train(model, pairs)

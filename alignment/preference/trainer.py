@@ -44,7 +44,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         """Called by the trainer with averaged metrics."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        self.run.log(step=state.global_step, epoch=state.epoch, **logs)
+        self.run.log(**{**logs, "step": state.global_step})
         print(
             f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
             f"accuracy {float(logs.get('rewards/accuracies', 0)):.2f}  "

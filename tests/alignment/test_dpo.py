@@ -1,0 +1,128 @@
+"""DPO from pairs to weights: tokens as sampled, refusals, and a kill that changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignment.preference.data import encode_pair, encode_pairs, load_pairs
+from codegen_eval.errors import CodealignError
+from tests.alignment import tiny
+from tests.conftest import REPO
+
+
+def pair(i: int = 0, **changes: Any) -> dict[str, Any]:
+    row = {
+        "prompt": f'def f(xs):\n    """Return {i}."""\n',
+        "chosen": f"    return {i}\n",
+        "rejected": f"    return {i + 1}\n",
+        "kind": "correctness",
+    }
+    return {**row, **changes}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_prompt_and_completion_are_tokenised_as_they_were_sampled() -> None:
+    tokenizer = tiny.tokenizer()
+    encoded = encode_pair(pair(), tokenizer)
+    assert tokenizer.decode(encoded["prompt_ids"]) == pair()["prompt"]
+    assert tokenizer.decode(encoded["chosen_ids"]) == pair()["chosen"] + tokenizer.eos_token
+    assert encoded["rejected_ids"][-1] == tokenizer.eos_token_id
+    joint = tokenizer.encode(pair()["prompt"] + pair()["chosen"])
+    assert encoded["prompt_ids"] + encoded["chosen_ids"][:-1] != joint, "the boundary merges when joined"
+
+
+def test_long_rows_are_dropped_whole_and_counted(tmp_path: Path) -> None:
+    rows = [pair(0), pair(1, chosen="    return 1" + " + 1" * 100 + "\n"), pair(2)]
+    dataset = load_pairs(str(write(tmp_path / "pairs.jsonl", rows)))
+    encoded, dropped = encode_pairs(dataset, tiny.tokenizer(), 64)
+    assert (len(encoded), dropped) == (2, 1)
+    with pytest.raises(CodealignError, match="max_length=4"):
+        encode_pairs(dataset, tiny.tokenizer(), 4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": "p", "chosen": "c"}], r"lacks the column\(s\) rejected; found: "),
+        ([pair(), pair(chosen="")], "pair 1: a side is empty"),
+        ([pair(chosen="    return 1\n")], "pair 0: chosen and rejected are equal"),
+        ([pair(), pair(chosen=None)], "pair 1: chosen is no text"),
+    ],
+)
+def test_pairs_that_cannot_train_are_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(CodealignError, match=message):
+        load_pairs(str(write(tmp_path / "pairs.jsonl", rows)))
+
+
+def test_a_missing_file_is_an_error() -> None:
+    with pytest.raises(CodealignError, match="no such preference data: ./nowhere.jsonl"):
+        load_pairs("./nowhere.jsonl")
+
+
+def test_a_pairs_run_directory_can_be_named_instead_of_its_file(tmp_path: Path) -> None:
+    write(tmp_path / "pairs.jsonl", [pair(), pair(5)])
+    assert len(load_pairs(str(tmp_path))) == 2
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder with model and pairs, and the command that trains on them (without its output folder)."""
+    folder = tmp_path_factory.mktemp("dpo")
+    tiny.save_model(folder / "model")
+    write(folder / "pairs.jsonl", [pair(i) for i in range(40)])
+    recipe = folder / "dpo.yaml"
+    text = (REPO / "recipes/tiny-coder/dpo.yaml").read_text()
+    recipe.write_text(text.replace("max_steps: 80", "max_steps: 8").replace("save_steps: 20", "save_steps: 2"))
+    command = [sys.executable, "-m", "alignment.dpo", "--config", str(recipe)]
+    command += ["--model_name_or_path", str(folder / "model"), "--dataset_name", str(folder / "pairs.jsonl")]
+    return folder, [*command, "--per_device_train_batch_size", "4", "--logging_steps", "1", "--output_dir"]
+
+
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=200, **options)
+
+
+@pytest.mark.slow
+def test_training_killed_and_started_again_gives_the_same_weights(job: tuple[Path, list[str]]) -> None:
+    folder, command = job
+    whole = run([*command, str(folder / "whole")])
+    assert whole.returncode == 0, whole.stderr
+    killed = subprocess.Popen([*command, str(folder / "killed")], cwd=REPO, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 150
+    while not (folder / "killed/checkpoint-4/complete").exists():
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (folder / "killed/finished.json").exists()
+    again = run([*command, str(folder / "killed")])
+    assert again.returncode == 0, again.stderr
+    assert "step 1/8" not in again.stderr and "step 8/8" in again.stderr
+    weights = [(folder / name / "model/model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    before = (folder / "model/model.safetensors").read_bytes()
+    assert weights[0] != before
+    rows = [json.loads(line) for line in (folder / "whole/metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "step"} <= set(rows[0])
+
+
+@pytest.mark.slow
+def test_an_unknown_key_is_an_error_with_the_nearest_name(job: tuple[Path, list[str]]) -> None:
+    folder, command = job
+    result = run([*command, str(folder / "unknown"), "--learning_rte", "1e-5"])
+    assert result.returncode == 2
+    assert "learning_rte" in result.stderr and "learning_rate" in result.stderr
+    assert "Traceback" not in result.stderr
