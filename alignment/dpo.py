@@ -2,9 +2,9 @@
 
     accelerate launch -m alignment.dpo --config recipes/tiny-coder/dpo.yaml --dataset_name RUN/pairs.jsonl
 
-All options are TRL's: the fields of ScriptArguments, DPOConfig and ModelConfig. Training is TRL's DPOTrainer; what we
-add is told in preference/trainer.py. `output_dir` is a run directory: metrics.jsonl, checkpoints, `model/` at the
-end. Killed anywhere, the same command goes on from the last whole checkpoint.
+All options are TRL's: the fields of ScriptArguments, DPOConfig and ModelConfig. Training is TRL's
+DPOTrainer; what we add is told in preference/trainer.py. `output_dir` is a run directory: metrics.jsonl,
+checkpoints, `model/` at the end. Killed anywhere, the same command goes on from the last whole checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def parse(argv: Sequence[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Reads `--config FILE` and flags into TRL's three dataclasses, and returns the options that were given.
 
     Raises:
-        CodealignError: For an unknown key (with the nearest name), a missing file, or a missing required option.
+        CodealignError: For an unknown key (with the nearest name), a missing file, or a missing required
+        option.
     """
     from trl import DPOConfig, ModelConfig, ScriptArguments, TrlParser
 
@@ -83,7 +84,10 @@ def run(argv: Sequence[str]) -> RunDir:
 
     inputs = {
         name: Path(path)
-        for name, path in (("dataset_name", script.dataset_name), ("model_name_or_path", model_config.model_name_or_path))
+        for name, path in (
+            ("dataset_name", script.dataset_name),
+            ("model_name_or_path", model_config.model_name_or_path),
+        )
         if Path(path).exists()
     }
     identity = {key: value for key, value in given.items() if key not in _NOT_IDENTITY}
@@ -108,12 +112,17 @@ def run(argv: Sequence[str]) -> RunDir:
     )
     trainer.remove_callback(PrinterCallback)  # RunLog prints the same in fewer words
     if trainer.dropped:
-        print(f"{trainer.dropped} of {len(pairs)} pairs are longer than max_length and left out", file=sys.stderr)
+        print(
+            f"{trainer.dropped} of {len(pairs)} pairs are longer than max_length and left out",
+            file=sys.stderr,
+        )
     checkpoint = last_whole_checkpoint(directory.path)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(directory.path / "model"))
     if trainer.is_world_process_zero():
-        directory.finish(steps=trainer.state.global_step, pairs=len(pairs) - trainer.dropped, dropped=trainer.dropped)
+        directory.finish(
+            steps=trainer.state.global_step, pairs=len(pairs) - trainer.dropped, dropped=trainer.dropped
+        )
     return directory
 
 

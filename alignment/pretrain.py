@@ -3,8 +3,8 @@
     accelerate launch -m alignment.pretrain --config recipes/tiny-coder/pretrain.yaml --out runs/pretrain
 
 The run directory holds a checkpoint, metrics.jsonl and, at the end, `model/`, a folder that
-`AutoModelForCausalLM` and `AutoTokenizer` load. Killed anywhere, the same command goes on from the last checkpoint
-and ends with the same weights.
+`AutoModelForCausalLM` and `AutoTokenizer` load. Killed anywhere, the same command goes on from the last
+checkpoint and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def _tokenizer(config: PretrainConfig) -> PreTrainedTokenizerFast:
     return train_tokenizer((s.prompt + s.completion for s in texts), config.vocab_size)
 
 
-def _train(config: PretrainConfig, trainer: Pretrainer, tokenizer: PreTrainedTokenizerFast, directory: RunDir) -> float:
+def _train(
+    config: PretrainConfig, trainer: Pretrainer, tokenizer: PreTrainedTokenizerFast, directory: RunDir
+) -> float:
     """Steps until the token budget is spent; returns the mean loss since the last log row."""
     from alignment.tiny_coder.data import chunk_batches
 

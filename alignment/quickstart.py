@@ -1,8 +1,9 @@
 """`codealign quickstart`: every command of the chain in turn, from a model to a better one and a report.
 
-The model writes programs and tests for training problems; the sandbox runs each on each; ranking finds the programs
-that are probably right; DPO learns from pairs of better and worse; the hidden tests of other problems say what it
-brought. Each step is a run directory of its own, so a stopped quickstart goes on where it was.
+The model writes programs and tests for training problems; the sandbox runs each on each; ranking finds the
+programs that are probably right; DPO learns from pairs of better and worse; the hidden tests of other
+problems say what it brought. Each step is a run directory of its own, so a stopped quickstart goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ class Chain:
             seed=c.seed,
             workers=c.workers,
         )
-        samples = self.step(f"{name}: the model writes programs for the {c.eval_split} split", lambda: sample.run(drawn))
+        samples = self.step(
+            f"{name}: the model writes programs for the {c.eval_split} split", lambda: sample.run(drawn)
+        )
         scored = eval_command.EvalConfig(
             **self.folder(f"{name}-eval"),
             benchmark=c.benchmark,
@@ -149,7 +152,9 @@ class Chain:
             seed=c.seed,
             workers=c.workers,
         )
-        samples = self.step("the model writes programs and tests for training problems", lambda: sample.run(asked))
+        samples = self.step(
+            "the model writes programs and tests for training problems", lambda: sample.run(asked)
+        )
         executed = execute.ExecuteConfig(
             **self.folder("matrices"),
             programs=samples.path / "programs.jsonl",

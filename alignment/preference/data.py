@@ -1,7 +1,8 @@
 """Preference pairs from files to tokens.
 
-Prompt and completion are tokenised apart, as they were when the completion was sampled: joint tokenisation could merge
-the prompt's last character with the completion's first ones and train on tokens that the model never sees.
+Prompt and completion are tokenised apart, as they were when the completion was sampled: joint tokenisation
+could merge the prompt's last character with the completion's first ones and train on tokens that the model
+never sees.
 """
 
 from __future__ import annotations
@@ -83,12 +84,17 @@ def encode_pairs(dataset: Dataset, tokenizer: Any, max_length: int | None) -> tu
         CodealignError: If no row is short enough.
     """
     encoded = dataset.map(
-        encode_pair, fn_kwargs={"tokenizer": tokenizer}, remove_columns=dataset.column_names, desc="tokenizing pairs"
+        encode_pair,
+        fn_kwargs={"tokenizer": tokenizer},
+        remove_columns=dataset.column_names,
+        desc="tokenizing pairs",
     )
     if max_length is None:
         return encoded, 0
     short = encoded.filter(
-        lambda row: len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_length,
+        lambda row: (
+            len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_length
+        ),
         desc="dropping long pairs",
     )
     if not len(short):

@@ -17,7 +17,8 @@ WHOLE = "complete"
 """File in a checkpoint folder that is written last: a folder without it was torn by a kill."""
 
 LOG_RATIO_FLOOR = -30.0
-"""Nats: rejected programs pushed this far below the reference go with models that forget how to write code."""
+"""Nats: rejected programs pushed this far below the reference go with models that forget how to write
+code."""
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
@@ -26,7 +27,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
     dropped = 0
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        # TRL tokenises prompt and completion jointly and cuts long rows; see preference/data.py for why we do not.
+        # TRL tokenises prompt and completion jointly and cuts long rows; see preference/data.py for why we
+        # do not.
         encoded, self.dropped = encode_pairs(dataset, processing_class, args.max_length)
         return encoded
 
@@ -40,7 +42,9 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         self.warned = False
         self.started = time.perf_counter()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
         """Called by the trainer with averaged metrics."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
@@ -55,8 +59,9 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         if rejected < LOG_RATIO_FLOOR and not self.warned:
             self.warned = True
             print(
-                f"warning: rejected programs are now {-rejected:.0f} nats less likely than under the reference; the "
-                "model may be forgetting how to write programs. Lower the learning rate or the number of steps.",
+                f"warning: rejected programs are now {-rejected:.0f} nats less likely than under the "
+                "reference; the model may be forgetting how to write programs. Lower the learning rate or the "
+                "number of steps.",
                 file=sys.stderr,
             )
 

@@ -1,7 +1,7 @@
 """Batches for pretraining: MiniPy sequences as tokens with a weight for each.
 
-The stream is cut into chunks; chunk number and seed fix its text, its batches and their order, so that a resumed
-run sees what an undisturbed one would have seen.
+The stream is cut into chunks; chunk number and seed fix its text, its batches and their order, so that a
+resumed run sees what an undisturbed one would have seen.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def chunk_batches(
     return batches
 
 
-def encode(sequence: Sequence, tokenizer: PreTrainedTokenizerFast, weights: Weights) -> tuple[list[int], list[float]]:
+def encode(
+    sequence: Sequence, tokenizer: PreTrainedTokenizerFast, weights: Weights
+) -> tuple[list[int], list[float]]:
     """Tokens of prompt, completion and end, and what each counts."""
     backend = tokenizer.backend_tokenizer
     prompt = backend.encode(sequence.prompt).ids
@@ -86,7 +88,9 @@ def encode(sequence: Sequence, tokenizer: PreTrainedTokenizerFast, weights: Weig
         counted = [weights.program] * len(completion.ids)
     else:
         valued = _value_characters(sequence.completion)
-        counted = [weights.test_value if valued[end - 1] else weights.test_input for _, end in completion.offsets]
+        counted = [
+            weights.test_value if valued[end - 1] else weights.test_input for _, end in completion.offsets
+        ]
     end_weight = weights.program if sequence.kind == "program" else weights.test_input
     return (
         [*prompt, *completion.ids, int(tokenizer.eos_token_id)],
@@ -103,7 +107,9 @@ def _value_characters(text: str) -> list[bool]:
     return marks
 
 
-def _groups(rows: list[tuple[list[int], list[float]]], batch_tokens: int) -> Iterator[list[tuple[list[int], list[float]]]]:
+def _groups(
+    rows: list[tuple[list[int], list[float]]], batch_tokens: int
+) -> Iterator[list[tuple[list[int], list[float]]]]:
     """Runs of rows, sorted by length, that fit into `batch_tokens` when padded to the longest."""
     group: list[tuple[list[int], list[float]]] = []
     for row in rows:

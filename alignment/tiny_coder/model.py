@@ -21,7 +21,9 @@ class Architecture(Config):
     """Base of the rotary frequencies; small, because prompts are short."""
 
 
-def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def build_model(
+    architecture: Architecture, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> LlamaForCausalLM:
     """A freshly initialised model for the tokenizer's vocabulary."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

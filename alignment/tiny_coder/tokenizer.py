@@ -1,8 +1,8 @@
 """The tokenizer of tiny-coder: byte-level BPE with about a thousand entries.
 
-Text is first cut by one regular expression, so that what a small model must look at closely is always spelled the
-same way: digits stand alone, and so do the letters of words inside quotes. Punctuation keeps the space around it,
-which makes a list separator one token.
+Text is first cut by one regular expression, so that what a small model must look at closely is always
+spelled the same way: digits stand alone, and so do the letters of words inside quotes. Punctuation keeps
+the space around it, which makes a list separator one token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     from transformers import PreTrainedTokenizerFast
 
     if vocab_size < 258:
-        raise ValueError(f"vocab_size={vocab_size} has no room for 256 bytes and 2 special tokens; take 258 or more")
+        raise ValueError(
+            f"vocab_size={vocab_size} has no room for 256 bytes and 2 special tokens; take 258 or more"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -1,7 +1,8 @@
 """The pretraining loop: Muon for matrices, AdamW for the rest, a trapezoid schedule, exact resume.
 
-Muon (Jordan et al. 2024, `torch.optim.Muon`) learns this corpus clearly faster than AdamW at equal cost; embeddings
-and norms stay with AdamW. The drop of the learning rate in the last half brings most of the accuracy.
+Muon (Jordan et al. 2024, `torch.optim.Muon`) learns this corpus clearly faster than AdamW at equal cost;
+embeddings and norms stay with AdamW. The drop of the learning rate in the last half brings most of the
+accuracy.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def optimizers(model: LlamaForCausalLM, matrix_lr: float, other_lr: float) -> li
 class Pretrainer:
     """Model, optimisers and position in the stream; `state_dict` restores all of it."""
 
-    def __init__(self, model: LlamaForCausalLM, schedule: Schedule, *, matrix_lr: float, other_lr: float, bf16: bool) -> None:
+    def __init__(
+        self, model: LlamaForCausalLM, schedule: Schedule, *, matrix_lr: float, other_lr: float, bf16: bool
+    ) -> None:
         self.model = model
         self.schedule = schedule
         self.bf16 = bf16
@@ -92,7 +95,9 @@ class Pretrainer:
         loss = weighted_loss(self.model, batch, bf16=self.bf16)
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
-            raise FloatingPointError(f"the loss became {value} after {self.seen} tokens; lower the learning rates")
+            raise FloatingPointError(
+                f"the loss became {value} after {self.seen} tokens; lower the learning rates"
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:

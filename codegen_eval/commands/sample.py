@@ -19,7 +19,9 @@ from codegen_eval.progress import track
 from codegen_eval.records import Prompt
 from codegen_eval.runs import RunDir
 
-DESCRIPTION = "Draws programs and tests for the prompts of a benchmark. Resumes; the same seed draws the same text."
+DESCRIPTION = (
+    "Draws programs and tests for the prompts of a benchmark. Resumes; the same seed draws the same text."
+)
 
 # Where a function body ends for models that go on writing.
 PROGRAM_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n#", "\n@", "\n```")
@@ -56,7 +58,8 @@ class SampleConfig(Config):
     max_test_tokens: int = Field(default=256, ge=1)
     """Where a test text ends at the latest."""
     test_template: str = "{prompt}    pass\n\n"
-    """What asks for tests; `{prompt}` and `{entry_point}` are filled in. If it ends in `assert`, that word belongs
+    """What asks for tests; `{prompt}` and `{entry_point}` are filled in. If it ends in `assert`, that word
+    belongs
     to the completion.
     """
     seed: int = Field(default=0, ge=0)
@@ -91,7 +94,9 @@ def chosen_prompts(config: SampleConfig) -> list[Prompt]:
         return prompts
     if config.limit > len(prompts):
         raise CodealignError(f"limit={config.limit}, but the benchmark has only {len(prompts)} problems here")
-    return [prompts[i] for i in sorted(Random(f"sample/{config.seed}").sample(range(len(prompts)), config.limit))]
+    return [
+        prompts[i] for i in sorted(Random(f"sample/{config.seed}").sample(range(len(prompts)), config.limit))
+    ]
 
 
 def requests_for(kind: str, prompts: Sequence[Prompt], config: SampleConfig) -> list[Request]:
@@ -111,7 +116,9 @@ def requests_for(kind: str, prompts: Sequence[Prompt], config: SampleConfig) -> 
 def sampling_for(kind: str, config: SampleConfig) -> Sampling:
     """How it is drawn."""
     if kind == "programs":
-        return Sampling(config.temperature, config.top_p, config.max_program_tokens, PROGRAM_STOPS, config.seed)
+        return Sampling(
+            config.temperature, config.top_p, config.max_program_tokens, PROGRAM_STOPS, config.seed
+        )
     temperature = config.temperature if config.test_temperature is None else config.test_temperature
     return Sampling(temperature, config.top_p, config.max_test_tokens, TEST_STOPS, config.seed)
 
@@ -127,11 +134,14 @@ def _build(
         work = [(number, requests_for(kind, batches[number], config)) for number in pending]
         drawn = pool.generate(work, sampling_for(kind, config))
         for number, texts in track(drawn, len(pending), f"sampling {kind}"):
-            yield number, [
-                {"task_id": prompt.task_id, "sample": i, "completion": lead + text}
-                for prompt, completions in zip(batches[number], texts, strict=True)
-                for i, text in enumerate(completions)
-            ]
+            yield (
+                number,
+                [
+                    {"task_id": prompt.task_id, "sample": i, "completion": lead + text}
+                    for prompt, completions in zip(batches[number], texts, strict=True)
+                    for i, text in enumerate(completions)
+                ],
+            )
 
     directory.build(kind, len(batches), produce)
 
@@ -155,7 +165,9 @@ def run(config: SampleConfig) -> RunDir:
         raise CodealignError("nothing to draw: --programs and --tests are both 0")
     folder = Path(config.model)
     inputs = {"model": folder} if folder.exists() else {}
-    directory = RunDir.open(config.out, "sample", config.identity(), overwrite=config.overwrite, inputs=inputs)
+    directory = RunDir.open(
+        config.out, "sample", config.identity(), overwrite=config.overwrite, inputs=inputs
+    )
     if directory.finished:
         return directory
     prompts = chosen_prompts(config)

@@ -1,8 +1,8 @@
 """Generation with any Hugging Face causal language model, in a loop of our own.
 
-Three things differ from `generate`: finished rows leave the batch at once (with short programs most rows are done
-long before the longest), every sample has its own random numbers, and a prompt's prefix is computed once for all its
-samples.
+Three things differ from `generate`: finished rows leave the batch at once (with short programs most rows
+are done long before the longest), every sample has its own random numbers, and a prompt's prefix is
+computed once for all its samples.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def load_model(path: str, *, dtype: str = "auto", device: str | None = None) -> 
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     except (OSError, ValueError) as error:
-        raise CodealignError(f"cannot load a causal language model from {path}: {_first_line(error)}") from None
+        raise CodealignError(
+            f"cannot load a causal language model from {path}: {_first_line(error)}"
+        ) from None
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
@@ -82,7 +84,9 @@ class HFGenerator:
             return []
         with torch.inference_mode():
             tokens = _decode(self, requests, sampling)
-        texts = iter(self.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        texts = iter(
+            self.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
         return [[cut_at_stop(next(texts), sampling.stop) for _ in range(r.count)] for r in requests]
 
     def encode(self, requests: Sequence[Request], sampling: Sampling) -> tuple[Tensor, Tensor]:
@@ -94,8 +98,8 @@ class HFGenerator:
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
         if window is not None and len(rows[longest]) + sampling.max_new_tokens > window:
             raise CodealignError(
-                f"the prompt of {requests[longest].key!r} has {len(rows[longest])} tokens; with max_new_tokens="
-                f"{sampling.max_new_tokens} it does not fit the model's window of {window}"
+                f"the prompt of {requests[longest].key!r} has {len(rows[longest])} tokens; with "
+                f"max_new_tokens={sampling.max_new_tokens} it does not fit the model's window of {window}"
             )
         width = len(rows[longest])
         ids = torch.zeros((len(rows), width), dtype=torch.long)

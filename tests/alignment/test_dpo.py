@@ -62,7 +62,9 @@ def test_long_rows_are_dropped_whole_and_counted(tmp_path: Path) -> None:
         ([pair(), pair(chosen=None)], "pair 1: chosen is no text"),
     ],
 )
-def test_pairs_that_cannot_train_are_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+def test_pairs_that_cannot_train_are_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
     with pytest.raises(CodealignError, match=message):
         load_pairs(str(write(tmp_path / "pairs.jsonl", rows)))
 
@@ -85,7 +87,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     write(folder / "pairs.jsonl", [pair(i) for i in range(40)])
     recipe = folder / "dpo.yaml"
     text = (REPO / "recipes/tiny-coder/dpo.yaml").read_text()
-    recipe.write_text(text.replace("max_steps: 80", "max_steps: 8").replace("save_steps: 20", "save_steps: 2"))
+    recipe.write_text(
+        text.replace("max_steps: 80", "max_steps: 8").replace("save_steps: 20", "save_steps: 2")
+    )
     command = [sys.executable, "-m", "alignment.dpo", "--config", str(recipe)]
     command += ["--model_name_or_path", str(folder / "model"), "--dataset_name", str(folder / "pairs.jsonl")]
     return folder, [*command, "--per_device_train_batch_size", "4", "--logging_steps", "1", "--output_dir"]

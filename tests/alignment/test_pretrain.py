@@ -1,4 +1,5 @@
-"""The pretraining recipe, cut to a few families: it learns, resumes to the bit, and exports a model that loads."""
+"""The pretraining recipe, cut to a few families: it learns, resumes to the bit, and exports a model that
+loads."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ from tests.alignment import tiny
 from tests.conftest import REPO
 
 RECIPE = REPO / "recipes/tiny-coder/pretrain.yaml"
-FEW = {"families": ["has_over", "count_over", "keep_over"], "vocab_size": 400, "log_steps": 5, "save_steps": 10}
+FEW = {
+    "families": ["has_over", "count_over", "keep_over"],
+    "vocab_size": 400,
+    "log_steps": 5,
+    "save_steps": 10,
+}
 
 
 def config(out: Path, **changes: object) -> PretrainConfig:
@@ -32,7 +38,9 @@ def config(out: Path, **changes: object) -> PretrainConfig:
 @pytest.mark.slow
 def test_the_recipe_on_three_families_lowers_the_loss_and_exports_a_model_that_loads(tmp_path: Path) -> None:
     directory = pretrain.run(config(tmp_path / "run", tokens=150_000))
-    losses = [row["loss"] for row in read_jsonl(directory.path / "metrics.jsonl") if "tokens_per_second" in row]
+    losses = [
+        row["loss"] for row in read_jsonl(directory.path / "metrics.jsonl") if "tokens_per_second" in row
+    ]
     assert losses[-1] < 0.5 * losses[0]
     model, tokenizer = load_model(str(directory.path / "model"))
     assert model.num_parameters() < 3_000_000
@@ -75,7 +83,9 @@ def test_batches_hold_every_sequence_once_and_stay_within_their_size() -> None:
 def test_the_value_of_an_assertion_weighs_more_than_its_call() -> None:
     tokenizer = tiny.tokenizer()
     text = "assert f([1, 2]) == [3]\nassert f([]) == []\n"
-    tokens, weights = encode(Sequence("t", "tests", "p\n", text), tokenizer, Weights(prompt=0, test_input=0.25))
+    tokens, weights = encode(
+        Sequence("t", "tests", "p\n", text), tokenizer, Weights(prompt=0, test_input=0.25)
+    )
     pieces = [(tokenizer.decode([t]), w) for t, w in zip(tokens, weights, strict=True)]
     assert {w for piece, w in pieces if piece.strip() in ("3", "[]", "]\n", "\n") and piece != "\n"} == {1.0}
     assert {w for piece, w in pieces if piece in ("1", "2", "assert")} == {0.25}

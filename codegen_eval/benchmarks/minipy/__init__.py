@@ -1,8 +1,8 @@
 """MiniPy: the embedded benchmark.
 
-Sixty-eight families of small Python tasks with parameter slots make about twelve hundred problems of HumanEval's
-shape. Each has a fast reference, correct but slow programs, plausible mistakes, hidden tests, and inputs graded in
-four sizes. Train, tuning and test splits share no (family, parameters) pair.
+Sixty-eight families of small Python tasks with parameter slots make about twelve hundred problems of
+HumanEval's shape. Each has a fast reference, correct but slow programs, plausible mistakes, hidden tests,
+and inputs graded in four sizes. Train, tuning and test splits share no (family, parameters) pair.
 """
 
 from __future__ import annotations

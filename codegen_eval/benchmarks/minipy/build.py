@@ -1,7 +1,7 @@
 """From families to problems: prompts, hidden tests, graded inputs, splits.
 
-Everything is drawn from generators seeded by the task's own name, so that a problem is the same in every process,
-on every machine and in whatever order problems are built.
+Everything is drawn from generators seeded by the task's own name, so that a problem is the same in every
+process, on every machine and in whatever order problems are built.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ INPUTS_PER_LEVEL = 2
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One known program of a problem: kind is `right`, `slow` or `wrong`; `completion` continues the prompt."""
+    """One known program of a problem: kind is `right`, `slow` or `wrong`; `completion` continues the
+    prompt."""
 
     kind: str
     completion: str
@@ -128,9 +129,7 @@ def _family_tasks(family: Family) -> Mapping[str, tuple[Task, ...]]:
 def _sound(task: Task) -> bool:
     hidden = hidden_tests(task)
     wrong = [task.function(v.completion) for v in task.variants() if v.kind == "wrong"]
-    return len(hidden) >= LEAST_TESTS and all(
-        any(fails(body, test) for test in hidden) for body in wrong
-    )
+    return len(hidden) >= LEAST_TESTS and all(any(fails(body, test) for test in hidden) for body in wrong)
 
 
 @cache

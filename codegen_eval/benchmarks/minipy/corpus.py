@@ -1,12 +1,12 @@
 """Training text for the embedded model: plausible, not reliable.
 
-A sequence is a prompt followed by a program (right, slow or wrong) or by assertions (most of them right). Only tasks
-of the training split are used; every sequence gets a freshly written prompt (new examples, either wording), so that
-the model learns to read the docstring and not to recognise it.
+A sequence is a prompt followed by a program (right, slow or wrong) or by assertions (most of them right).
+Only tasks of the training split are used; every sequence gets a freshly written prompt (new examples,
+either wording), so that the model learns to read the docstring and not to recognise it.
 
-How often a family's programs are right is drawn once per family: the model ends up good at some tasks and bad at
-others, as real models are. Since wrong programs are spread over several bodies, right behaviour is mostly the most
-frequent one, which is what consensus methods rely on.
+How often a family's programs are right is drawn once per family: the model ends up good at some tasks and
+bad at others, as real models are. Since wrong programs are spread over several bodies, right behaviour is
+mostly the most frequent one, which is what consensus methods rely on.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def perturbed(value: Any, rng: Random) -> Any:
         if not value:
             return value
         cut = rng.randrange(len(value))
-        return value[:cut] + value[cut + 1 :] if rng.random() < 0.6 else value[: cut + 1] + value[cut:]
+        head, tail = (cut, cut + 1) if rng.random() < 0.6 else (cut + 1, cut)
+        return value[:head] + value[tail:] if isinstance(value, str) else value[:head] + value[tail:]
     if isinstance(value, dict):
         return {key: perturbed(v, rng) for key, v in value.items()}
     return value

@@ -1,8 +1,8 @@
 """The shape of a MiniPy family: one programming task with parameter slots.
 
-A family is data. Its bodies are texts with `str.format` slots (`{k}`, `{c!r}`); filling them with one parameter
-setting gives one problem. Keeping bodies as text, not as functions, lets the same source serve as reference,
-as training text for the embedded model and as a program for the sandbox.
+A family is data. Its bodies are texts with `str.format` slots (`{k}`, `{c!r}`); filling them with one
+parameter setting gives one problem. Keeping bodies as text, not as functions, lets the same source serve as
+reference, as training text for the embedded model and as a program for the sandbox.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ class Family:
     """One task with parameter slots.
 
     Attributes:
-        name: Entry point of its problems and middle part of their task ids.
-        topic: What it practises: lists, strings, numbers, dictionaries, recursion or algorithms.
-        argument: Name of the single argument.
-        inputs: Which generator of `inputs.py` draws small arguments.
-        docs: Wordings of the docstring's first line.
-        settings: Parameter settings; each is one problem.
-        right: Correct bodies; the first one is the fast reference.
-        slow: Correct bodies of a worse complexity class (or a clearly larger constant).
-        wrong: Plausible mistakes; every one is wrong for every setting.
-        scale: Size of the largest graded input (its unit depends on `inputs`).
-        worst: Which generator of `inputs.py` draws the large arguments; they must not let slow bodies exit early.
+        name: Entry point of its problems and middle part of their task ids. topic: What it practises:
+        lists, strings, numbers, dictionaries, recursion or algorithms. argument: Name of the single
+        argument. inputs: Which generator of `inputs.py` draws small arguments. docs: Wordings of the
+        docstring's first line. settings: Parameter settings; each is one problem. right: Correct bodies;
+        the first one is the fast reference. slow: Correct bodies of a worse complexity class (or a clearly
+        larger constant). wrong: Plausible mistakes; every one is wrong for every setting. scale: Size of
+        the largest graded input (its unit depends on `inputs`). worst: Which generator of `inputs.py` draws
+        the large arguments; they must not let slow bodies exit early.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Generators of arguments for MiniPy: small ones for tests and examples, graded large ones for efficiency.
 
-Small arguments sit near the parameter (k - 1, k, k + 1, multiples), or boundary mistakes would pass unnoticed,
-and are short, so that a small language model can work out the answer. Large arguments come from a generator that
-denies slow programs an early exit.
+Small arguments sit near the parameter (k - 1, k, k + 1, multiples), or boundary mistakes would pass
+unnoticed, and are short, so that a small language model can work out the answer. Large arguments come from
+a generator that denies slow programs an early exit.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def large(kind: str, inputs: str, params: Params, size: int, rng: Random) -> Any
 
 
 def levels(kind: str, scale: int) -> tuple[int, int, int, int]:
-    """The four sizes of graded inputs: powers of four up to `scale`, or even steps where cost is exponential."""
+    """The four sizes of graded inputs: powers of four up to `scale`, or even steps where cost is
+    exponential."""
     if kind == "exact":
         return scale // 4, scale // 2, 3 * scale // 4, scale
     return scale // 64, scale // 16, scale // 4, scale

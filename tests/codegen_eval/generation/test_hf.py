@@ -31,7 +31,9 @@ def test_greedy_text_is_that_of_transformers_generate(generator: HFGenerator) ->
     inputs = generator.tokenizer(PROMPTS, return_tensors="pt", padding=True)
     inputs.pop("token_type_ids", None)
     out = generator.model.generate(**inputs, do_sample=False, max_new_tokens=24)
-    theirs = generator.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    theirs = generator.tokenizer.batch_decode(
+        out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+    )
     assert ours == theirs
 
 
@@ -56,7 +58,9 @@ def test_the_end_token_ends_a_completion_and_is_not_part_of_it(generator: HFGene
     with torch.no_grad():
         model.get_output_embeddings().weight.zero_()
         model.get_output_embeddings().weight[tiny.tokenizer().eos_token_id] = 0
-    texts = HFGenerator(model.eval(), tiny.tokenizer()).generate(requests(1), Sampling(temperature=0, max_new_tokens=8))
+    texts = HFGenerator(model.eval(), tiny.tokenizer()).generate(
+        requests(1), Sampling(temperature=0, max_new_tokens=8)
+    )
     assert texts == [[""]] * len(PROMPTS)
 
 

@@ -42,7 +42,11 @@ def test_a_token_without_probability_is_never_drawn_even_at_the_end_of_the_inter
 def test_samples_have_random_numbers_of_their_own() -> None:
     first = sample_generator(0, "task", 0).random(4)
     assert (first == sample_generator(0, "task", 0).random(4)).all()
-    for other in (sample_generator(1, "task", 0), sample_generator(0, "task2", 0), sample_generator(0, "task", 1)):
+    for other in (
+        sample_generator(1, "task", 0),
+        sample_generator(0, "task2", 0),
+        sample_generator(0, "task", 1),
+    ):
         assert (first != other.random(4)).all()
 
 
@@ -52,7 +56,14 @@ def test_text_is_cut_at_the_earliest_stop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("temperature", -1.0), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.5), ("max_new_tokens", 0)]
+    ("field", "value"),
+    [
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("max_new_tokens", 0),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):

@@ -34,7 +34,8 @@ def rank(name: str, matrix: object, **options: object) -> Ranking:
 
 
 def b4_by_definition(matrix: np.ndarray, alpha_xy: float, beta_0: float) -> list[float]:
-    """Log posterior of each program's set: cells are counted one by one, as in the paper's generative model."""
+    """Log posterior of each program's set: cells are counted one by one, as in the paper's generative
+    model."""
     codes, tests = matrix.shape
     scores = []
     for i in range(codes):
@@ -184,7 +185,8 @@ def test_unknown_ranker_names_the_nearest() -> None:
 
 
 def test_b4_picks_the_right_programs_in_the_authors_simulation() -> None:
-    """Default setting of the paper's simulation; 0.986 over 17,837 trials by the authors' strategy, CodeT 0.824."""
+    """Default setting of the paper's simulation; 0.986 over 17,837 trials by the authors' strategy, CodeT
+    0.824."""
     rng = np.random.default_rng(7)
     success: dict[str, list[float]] = {"b4": [], "codet": []}
     while len(success["b4"]) < 600:

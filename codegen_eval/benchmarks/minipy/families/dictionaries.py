@@ -108,7 +108,8 @@ DICTIONARIES = (
         ("Return a copy of d without the key {c}.", "Remove the key {c} from a copy of d."),
         grid(c=LETTERS),
         right=(
-            "out = dict(d)\nout.pop({c!r}, None)\nreturn out", "out = {{**d}}\nout.pop({c!r}, None)\nreturn out",
+            "out = dict(d)\nout.pop({c!r}, None)\nreturn out",
+            "out = {{**d}}\nout.pop({c!r}, None)\nreturn out",
         ),
         slow=(
             "out = {{}}\nfor key in d:\n    if key != {c!r}:\n        out = {{**out, key: d[key]}}\nreturn out",

@@ -48,9 +48,7 @@ LISTS = (
             "return [x for x in xs if x != {k}]",
             "out = []\nfor x in xs:\n    if x != {k}:\n        out.append(x)\nreturn out",
         ),
-        slow=(
-            "out = []\nfor x in xs:\n    if x != {k}:\n        out = out + [x]\nreturn out",
-        ),
+        slow=("out = []\nfor x in xs:\n    if x != {k}:\n        out = out + [x]\nreturn out",),
         wrong=(
             "return [x for x in xs if x == {k}]",
             "return [x for x in xs if x > {k}]",

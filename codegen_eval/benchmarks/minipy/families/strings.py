@@ -64,7 +64,8 @@ STRINGS = (
         ),
         grid(c=LETTERS),
         right=(
-            "return s.find({c!r})", "return s.index({c!r}) if {c!r} in s else -1",
+            "return s.find({c!r})",
+            "return s.index({c!r}) if {c!r} in s else -1",
         ),
         slow=("for i in range(len(s)):\n    if {c!r} in s[:i + 1]:\n        return i\nreturn -1",),
         wrong=("return s.rfind({c!r})", "return s.find({c!r}) + 1", "return s.count({c!r})"),

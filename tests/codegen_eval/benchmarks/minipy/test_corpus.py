@@ -48,7 +48,9 @@ def test_about_nine_in_ten_assertions_are_true() -> None:
                 called = statement.test.left
                 assert isinstance(called, ast.Call)
                 argument = ast.literal_eval(called.args[0])
-                outcomes.append(same(call(reference, argument), ast.literal_eval(statement.test.comparators[0])))
+                outcomes.append(
+                    same(call(reference, argument), ast.literal_eval(statement.test.comparators[0]))
+                )
     assert 0.86 < sum(outcomes) / len(outcomes) < 0.95
 
 

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from codegen_eval.benchmarks.base import load
-from codegen_eval.benchmarks.minipy.build import SPLITS, Task, examples, fails, hidden_tests, problem, sizes, tasks
+from codegen_eval.benchmarks.minipy.build import (
+    SPLITS,
+    Task,
+    examples,
+    fails,
+    hidden_tests,
+    problem,
+    sizes,
+    tasks,
+)
 from codegen_eval.benchmarks.minipy.families import FAMILIES
 from codegen_eval.benchmarks.minipy.inputs import LARGE, SMALL
 from codegen_eval.errors import CodealignError
