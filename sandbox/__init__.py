@@ -1,0 +1,57 @@
+"""Runs programs that nobody trusts and says what happened.
+
+Light to import: the engine's own processes import this package too and must stay small, so the names below
+are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .limits import Limits
+    from .matrix import MatrixJob, PassMatrix
+    from .pool import Sandbox
+    from .program import CallTest, CodeTest, Program
+    from .timing import TimingJob
+    from .verdict import CellResult, IsolationUnavailable, Result, SandboxError, Verdict
+
+_HOME = {
+    "CallTest": "program",
+    "CellResult": "verdict",
+    "CodeTest": "program",
+    "IsolationUnavailable": "verdict",
+    "Limits": "limits",
+    "MatrixJob": "matrix",
+    "PassMatrix": "matrix",
+    "Program": "program",
+    "Result": "verdict",
+    "Sandbox": "pool",
+    "SandboxError": "verdict",
+    "TimingJob": "timing",
+    "Verdict": "verdict",
+}
+
+__all__ = [
+    "CallTest",
+    "CellResult",
+    "CodeTest",
+    "IsolationUnavailable",
+    "Limits",
+    "MatrixJob",
+    "PassMatrix",
+    "Program",
+    "Result",
+    "Sandbox",
+    "SandboxError",
+    "TimingJob",
+    "Verdict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'sandbox' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+    value = getattr(import_module(f"sandbox.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,19 @@
+"""First file of the engine's own process, started by path so that nothing of the caller's environment comes
+along."""
+
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(_HERE)))
+
+if sys.argv[1:2] == ["probe"]:
+    from sandbox.isolation import probe
+
+    probe.main()
+else:
+    from sandbox.engine import supervisor
+
+    # Everything is loaded: a program must not be able to import what lies beside the package.
+    sys.path.pop(0)
+    supervisor.main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,74 @@
+"""Frames on the engine's pipes.
+
+Between the supervisor and a program's process: length (4 bytes), kind (1 byte), number (4 bytes), body.
+Between the caller and the supervisor, both trusted and of the same interpreter: length (4 bytes) and
+`marshal` data.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from typing import Any
+
+HEAD = struct.Struct("<IBI")
+HEAD_SIZE = HEAD.size
+SIZE = struct.Struct("<I")
+
+# To a solution's process.
+LOAD = ord("L")  # marshal (source bytes, entry point)
+CALL = ord("C")  # marshal (args, kwargs): call the entry point
+NAMED = ord("N")  # one byte length, name, then as CALL: call another function of the program
+ARGUMENTS = ord("A")  # as CALL, but wait for GO
+GO = ord("G")
+# From a solution's process.
+LOADED = ord("l")
+VALUE = ord("v")  # codec
+FAILED = ord("e")  # cause NUL text
+REFUSED = ord("r")  # the value is no plain data: reason
+READY = ord("a")
+DONE = ord("d")
+BROKEN = ord("b")  # did not load: one byte kind (s: syntax, e: exception), cause NUL text
+# To a test's process: TEST, then VALUE, FAILED or REFUSED as the answers to its calls.
+TEST = ord("T")
+# From a test's process: CALL or NAMED, then one of these.
+PASSED = ord("p")
+WRONG = ord("w")  # an assertion failed: text
+ERROR = ord("x")  # cause NUL text
+
+MAX_BODY = 4 * 2**20 + 64
+MAX_CALL_BODY = 64 * 2**20 + 64
+
+
+def frame(kind: int, number: int, body: bytes = b"") -> bytes:
+    """One frame for a program's pipe."""
+    return HEAD.pack(len(body), kind, number) + body
+
+
+def message(content: Any) -> bytes:
+    """One message between the caller and the supervisor."""
+    data = marshal.dumps(content)
+    return SIZE.pack(len(data)) + data
+
+
+class Inbox:
+    """Collects bytes of the control pipe and cuts them into messages."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Add bytes, return the messages that are complete."""
+        self._data += data
+        found: list[Any] = []
+        at = 0
+        with memoryview(self._data) as view:
+            while len(view) - at >= 4:
+                size = SIZE.unpack_from(view, at)[0]
+                if len(view) - at - 4 < size:
+                    break
+                found.append(marshal.loads(view[at + 4 : at + 4 + size]))
+                at += 4 + size
+        if at:
+            del self._data[:at]
+        return found

@@ -1,0 +1,182 @@
+"""A zygote: the small process inside a box that is forked for every program, and that clears up after it.
+
+It is started before any program or test is read and never reads one: a program's source comes to the forked
+child over a pipe of its own, so no child inherits another program's text.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import resource
+import select
+import struct
+import sys
+import time
+from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET, socket
+from collections.abc import Callable
+
+from ..isolation import libc, seccomp
+from . import solution, testing
+from .pipe import Pipe
+
+# Orders: kind, role, session, address space, CPU seconds, process limit.
+ORDER = struct.Struct("<ccIQII")
+# Reports: session, wait status, CPU seconds, largest resident size in bytes, whether the box must be thrown
+# away.
+REPORT = struct.Struct("<IidQB")
+FORK, KILL = b"F", b"K"
+SOLUTION, TEST = b"S", b"T"
+FILE_BYTES = 8 * 2**20
+OPEN_FILES = 64
+THREADS = 64
+DATA_FD = 3
+NO_MEMORY = 72
+
+ROLES: dict[bytes, Callable[[Pipe], None]] = {SOLUTION: solution.main, TEST: testing.main}
+
+
+def serve(orders: socket, boxed: bool, base: int) -> None:
+    """Obey orders until the supervisor is gone.
+
+    Args:
+        orders: Socket of whole messages (SOCK_SEQPACKET) to the supervisor.
+        boxed: Whether this is pid 1 of a box; if not, only the program's process group can be cleared up.
+        base: Bytes of address space that the interpreter itself takes; a program's limit comes on top.
+    """
+    gc.collect()
+    gc.freeze()
+    work_mode = os.stat(".").st_mode
+    while True:
+        data, ancillary, _, _ = orders.recvmsg(64, CMSG_SPACE(4))
+        if not data:
+            os._exit(0)
+        kind, role, session, memory, cpu, processes = ORDER.unpack(data)
+        if kind != FORK:
+            continue  # a kill order that crossed the report of the end
+        fd = _descriptor(ancillary)
+        pid = os.fork()
+        if pid == 0:
+            _child(fd, role, base + memory, cpu, processes, boxed)
+        os.close(fd)
+        status, used, resident = _watch(orders, pid, session, boxed)
+        fcntl.fcntl(1, fcntl.F_SETFL, 0)
+        dirty = boxed and not _clear_work(work_mode)
+        orders.send(REPORT.pack(session, status, used, resident, dirty))
+
+
+def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
+    level, kind, data = ancillary[0]
+    if (level, kind) != (SOL_SOCKET, SCM_RIGHTS):
+        os._exit(70)
+    return int(struct.unpack("i", data[:4])[0])
+
+
+def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, boxed: bool) -> None:
+    code = 0
+    try:
+        if fd != DATA_FD:
+            os.dup2(fd, DATA_FD)
+        os.closerange(DATA_FD + 1, 1024)
+        if not boxed:
+            os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if processes:
+            resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+        if boxed:
+            seccomp.install(seccomp.program_filter(os.getpid()))
+        sock = socket(fileno=DATA_FD)
+        sock.send(b"\0")  # carries this process's number to the supervisor, before anything untrusted runs
+        ROLES[role](Pipe(sock))
+    except MemoryError:  # the program left no memory for the harness
+        code = NO_MEMORY
+    except BaseException:
+        code = 71
+    finally:
+        os._exit(code)
+
+
+def _watch(orders: socket, pid: int, session: int, boxed: bool) -> tuple[int, float, int]:
+    """Wait for the program's end or an order to end it; leave no process of it behind."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(orders, select.POLLIN)
+    running = True
+    while running:
+        for fd, _ in poll.poll():
+            if fd == pidfd:
+                running = False
+            else:
+                data = orders.recv(64)
+                if not data:
+                    _kill_all(pid, boxed)
+                    os._exit(0)
+                order = ORDER.unpack(data)
+                if order[0] == KILL and order[2] == session:
+                    _kill_all(pid, boxed)
+    os.close(pidfd)
+    _kill_all(pid, boxed)
+    _, status, usage = os.wait4(pid, 0)
+    _reap(boxed)
+    return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def _kill_all(pid: int, boxed: bool) -> None:
+    try:
+        if boxed:
+            os.kill(-1, 9)
+        else:
+            os.killpg(pid, 9)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        os.kill(pid, 9)
+
+
+def _reap(boxed: bool) -> None:
+    """Wait until all descendants of the program are gone."""
+    while True:
+        try:
+            if not boxed:
+                _kill_children()
+            if os.waitpid(-1, 0 if boxed else os.WNOHANG)[0] == 0:
+                time.sleep(0.001)
+        except ChildProcessError:
+            return
+
+
+def _kill_children() -> None:
+    """Without a box: a descendant that left the process group comes to this subreaper as a child."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        for pid in file.read().split():
+            os.kill(int(pid), 9)
+
+
+def _clear_work(mode: int) -> bool:
+    """Empty the work directory; False when something remains that only a new box takes away."""
+    if os.stat(".").st_mode != mode:
+        return False
+    clean = True
+    for name in os.listdir("."):
+        try:
+            os.unlink(name)
+        except OSError:
+            clean = False
+    return clean
+
+
+def settle(boxed: bool) -> None:
+    """Last steps before the first order: rights that a zygote and its children never need again."""
+    os.environ.clear()
+    sys.argv[:] = ["solution"]
+    os.umask(0o077)
+    if boxed:
+        seccomp.install(seccomp.zygote_filter())
+    else:
+        libc.become_subreaper()

@@ -1,0 +1,122 @@
+"""The calls that Python 3.11 does not wrap, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+
+_X86 = os.uname().machine in ("x86_64", "amd64")
+_SYS_PIVOT_ROOT = 155 if _X86 else 41
+_SYS_MOUNT_SETATTR = 442
+_SYS_SECCOMP = 317 if _X86 else 277
+_SYS_CAPSET = 126 if _X86 else 91
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2)."""
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        data.encode() if data else None,
+    )
+    _check(result, f"mount {target}")
+
+
+def detach(target: str) -> None:
+    """umount2(2) with MNT_DETACH."""
+    _check(_libc.umount2(target.encode(), 2), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, new.encode(), old.encode()), "pivot_root")
+
+
+def read_only_tree(target: str) -> None:
+    """Make a mount and all mounts below it read-only, without set-uid and devices (Linux 5.12)."""
+    attributes = (ctypes.c_uint64 * 4)(1 | 2 | 4, 0, 0, 0)  # MOUNT_ATTR_RDONLY | NOSUID | NODEV
+    at_fdcwd, recursive = ctypes.c_int(-100), ctypes.c_uint(0x8000)
+    result = _libc.syscall(
+        _SYS_MOUNT_SETATTR, at_fdcwd, target.encode(), recursive, attributes, ctypes.c_size_t(32)
+    )
+    _check(result, f"mount_setattr {target}")
+
+
+def seccomp(program: ctypes.Array[ctypes.c_char], count: int) -> None:
+    """Install a BPF filter of `count` instructions; needs no_new_privs."""
+
+    class Filter(ctypes.Structure):
+        _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    prog = Filter(count, ctypes.addressof(program))
+    _check(_libc.syscall(_SYS_SECCOMP, ctypes.c_uint(1), ctypes.c_uint(0), ctypes.byref(prog)), "seccomp")
+
+
+def no_new_privs() -> None:
+    """Set-uid programs and file capabilities give nothing any more; irrevocable."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
+
+
+def not_dumpable() -> None:
+    """No other process of the same user may attach to this one."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent ends."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, for good."""
+    for capability in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break
+    _libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _check(_libc.syscall(_SYS_CAPSET, header, data), "capset")

@@ -1,0 +1,122 @@
+"""System call filters as raw BPF (kernel Documentation/userspace-api/seccomp_filter.rst).
+
+Two filters are stacked. The first, installed once in a zygote, is an allow-list. The second, installed in every
+program's process, takes away what only the zygote needs: making processes, signalling others, more filters.
+Refused calls fail with EPERM, so a program that merely tries goes on; a call by a foreign calling convention
+(32-bit, x32) kills the process and is the verdict `violation`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+from . import libc
+from .syscalls import NUMBERS
+
+Instruction = tuple[int, int, int, int]
+
+_LOAD, _JEQ, _JGT, _JSET, _RET = 0x20, 0x15, 0x25, 0x45, 0x06
+_ALLOW = (_RET, 0, 0, 0x7FFF0000)
+_KILL = (_RET, 0, 0, 0x80000000)
+_LOAD_NUMBER = (_LOAD, 0, 0, 0)
+_LOAD_ARCH = (_LOAD, 0, 0, 4)
+_LOAD_FIRST = (_LOAD, 0, 0, 16)
+_CLONE_THREAD = 0x00010000
+_NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
+_X86 = (0, 0xC000003E)
+_ARM = (1, 0xC00000B7)
+_MACHINES = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
+
+
+def supported() -> bool:
+    """Whether there is a table for this machine."""
+    return os.uname().machine in _MACHINES
+
+
+def _machine() -> tuple[int, int]:
+    machine = os.uname().machine
+    if machine not in _MACHINES:
+        raise OSError(errno.ENOSYS, f"seccomp: no system call table for {machine}")
+    return _MACHINES[machine]
+
+
+def _number(name: str) -> int:
+    return NUMBERS[name][_machine()[0]]
+
+
+def _refuse(number: int = errno.EPERM) -> Instruction:
+    return (_RET, 0, 0, 0x00050000 | number)
+
+
+def _equal(value: int, then: int, otherwise: int) -> Instruction:
+    """Jump over `then` or `otherwise` instructions."""
+    return (_JEQ, then, otherwise, value)
+
+
+def _head() -> list[Instruction]:
+    index, arch = _machine()
+    code = [_LOAD_ARCH, _equal(arch, 1, 0), _KILL, _LOAD_NUMBER]
+    if index == 0:  # the x32 convention has bit 30 set
+        code += [(_JGT, 0, 1, 0x3FFFFFFF), _KILL]
+    return code
+
+
+def _search(numbers: list[int]) -> list[Instruction]:
+    """A binary search that allows the given numbers and refuses others; the number is in the accumulator."""
+    if len(numbers) <= 3:
+        tests = [_equal(number, len(numbers) - i, 0) for i, number in enumerate(numbers)]
+        return [*tests, _refuse(), _ALLOW]
+    middle = len(numbers) // 2
+    low, high = _search(numbers[:middle]), _search(numbers[middle:])
+    # Conditional jumps reach 255 instructions; the halves of this table are shorter.
+    return [(_JGT, len(low), 0, numbers[middle - 1]), *low, *high]
+
+
+def zygote_filter() -> bytes:
+    """Allow-list for a zygote and all its children."""
+    special = {_number("clone3"), _number("clone")}
+    numbers = sorted({_number(name) for name in NUMBERS} - special - {-1})
+    # glibc falls back from clone3 to clone on ENOSYS only.
+    clone3 = [_equal(_number("clone3"), 0, 1), _refuse(errno.ENOSYS)]
+    clone = [
+        _equal(_number("clone"), 0, 4),
+        _LOAD_FIRST,
+        (_JSET, 0, 1, _NEW_NAMESPACES),
+        _refuse(),
+        _ALLOW,
+    ]
+    return _assemble([*_head(), *clone3, *clone, *_search(numbers)])
+
+
+def program_filter(pid: int) -> bytes:
+    """What a program's process may not do: make processes, signal others, set limits of others, install filters.
+
+    Args:
+        pid: The process's own number in its namespace.
+    """
+    code = _head()
+    for name in ("fork", "vfork", "seccomp", "pidfd_open", "wait4", "waitid", "tkill"):
+        if _number(name) >= 0:
+            code += [_equal(_number(name), 0, 1), _refuse()]
+    for name in ("kill", "tgkill"):
+        code += [_equal(_number(name), 0, 4), _LOAD_FIRST, _equal(pid, 1, 0), _refuse(), _ALLOW]
+    code += [_equal(_number("prlimit64"), 0, 5), _LOAD_FIRST, _equal(0, 2, 0), _equal(pid, 1, 0)]
+    code += [_refuse(), _ALLOW]
+    code += [_equal(_number("clone"), 0, 3), _LOAD_FIRST, (_JSET, 1, 0, _CLONE_THREAD), _refuse(), _ALLOW]
+    return _assemble(code)
+
+
+def _assemble(code: list[Instruction]) -> bytes:
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
+
+
+def install(program: bytes) -> None:
+    """Put a filter on this process and its children; irrevocable.
+
+    Raises:
+        OSError: The kernel refuses it.
+    """
+    libc.seccomp(ctypes.create_string_buffer(program, len(program)), len(program) // 8)

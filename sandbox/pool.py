@@ -1,0 +1,316 @@
+"""The sandbox as its users see it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cells import Job, Judge
+from .client import Client
+from .isolation import levels
+from .limits import Limits
+from .matrix import UNKNOWN, VERDICTS, MatrixJob, PassMatrix, distinct, test_key
+from .program import Program, Test, check_job
+from .timing import TimingJob
+from .verdict import Result, SandboxError, Verdict, clean_text
+
+_Request = TypeVar("_Request")
+_State = TypeVar("_State")
+_Answer = TypeVar("_Answer")
+
+
+class Sandbox:
+    """A pool of workers that run untrusted programs; a context manager.
+
+    Programs run in boxes of their own (docs/sandbox.md); expected values of `CallTest`s never leave this process.
+
+    Args:
+        workers: How many programs run at a time; by default one a processor.
+        limits: Limits of each test, where a program or job gives none.
+        require: `full` refuses to run without namespaces, system call filter and read-only root. `process` asks for
+            the weaker level: a separate process with resource limits, which holds off accidents only.
+
+    Raises:
+        IsolationUnavailable: This machine does not give what is required; the text says what is missing.
+        SandboxError: The engine could not be started.
+        ValueError: `workers` or `require` is not one of the possible values.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, limits: Limits = Limits(), require: str = "full"
+    ) -> None:  # noqa: B008
+        count = (os.cpu_count() or 1) if workers is None else workers
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"workers is {workers!r}; give a number >= 1, or None for one a processor")
+        levels.check(require)
+        self._workers = count
+        self._limits = limits
+        self._level = require
+        self._sets = 0
+        self._client = levels.start(require, lambda: Client(require, count))
+        try:
+            self.isolation: dict[str, Any] = {**levels.describe(require), "workers": count}
+            self._self_check()
+        except BaseException:
+            self._client.close()
+            raise
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers and whatever they run."""
+        self._client.close()
+
+    def _self_check(self) -> None:
+        program = Program(levels.SELF_CHECK, "reach", levels.self_check_tests(self._level))
+        for result in self.run([program], all_tests=True):
+            levels.judge_self_check(self._level, result)
+
+    def run(self, programs: Iterable[Program], *, all_tests: bool = False) -> Iterator[Result]:
+        """Run programs and give their results in order, as they come; the programs are read lazily.
+
+        Args:
+            programs: Any iterable; only a few more are read than results were taken.
+            all_tests: Go on after a failing test. After a crash or timeout the next test starts a fresh process.
+
+        Raises:
+            SandboxError: The engine failed repeatedly on a program. No verdict is made of that.
+        """
+        return self._stream(
+            programs,
+            lambda program: self._start_program(program, all_tests),
+            lambda _, job: job.decided,
+            self._result,
+        )
+
+    def pass_matrix(
+        self, codes: Sequence[str], tests: Sequence[Test], entry_point: str, *, limits: Limits | None = None
+    ) -> PassMatrix:
+        """Run every code on every test; see `pass_matrices`."""
+        return next(iter(self.pass_matrices([MatrixJob(codes, tests, entry_point, limits)])))
+
+    def pass_matrices(self, jobs: Iterable[MatrixJob]) -> Iterator[PassMatrix]:
+        """Fill matrices and give them in order, as they come; the jobs are read lazily.
+
+        Equal codes and equal tests run once. A code runs its tests in one process; after a crash or timeout the next
+        test starts a fresh one; after three timeouts the code's remaining tests are left unknown.
+
+        Raises:
+            SandboxError: The engine failed repeatedly on a program.
+        """
+        return self._stream(
+            jobs, self._start_matrix, lambda _, state: state.decided, lambda _, state: state.result()
+        )
+
+    def time_calls(
+        self,
+        sources: Sequence[str],
+        entry_point: str,
+        calls: Sequence[tuple[Any, ...]],
+        *,
+        repeats: int = 3,
+        limits: Limits | None = None,
+    ) -> NDArray[np.float64]:
+        """CPU seconds of each call alone, the minimum over repeats.
+
+        The clock of the solution's process is read from outside between messages, so that decoding of arguments and
+        encoding of values are not counted. All sources run in one worker, interleaved. A timed call's value is thrown
+        away: time only programs whose answers were checked.
+
+        Returns:
+            float64 (sources, calls); NaN where the call failed, inf where it timed out.
+        """
+        return next(iter(self.time_many([TimingJob(sources, entry_point, calls, repeats, limits)])))
+
+    def time_many(self, jobs: Iterable[TimingJob]) -> Iterator[NDArray[np.float64]]:
+        """As `time_calls`, for many jobs: arrays in order, as they come; the jobs are read lazily."""
+        return self._stream(
+            jobs, self._start_timing, lambda _, state: state.decided, lambda _, state: state.result()
+        )
+
+    def _stream(
+        self,
+        requests: Iterable[_Request],
+        start: Callable[[_Request], _State],
+        decided: Callable[[_Request, _State], bool],
+        finish: Callable[[_Request, _State], _Answer],
+    ) -> Generator[_Answer, None, None]:
+        """Keep the workers busy and yield answers in order."""
+        window = 2 * self._workers + 2
+        source = iter(requests)
+        waiting: deque[tuple[_Request, Any]] = deque()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(waiting) < window:
+                    try:
+                        request = next(source)
+                    except StopIteration:
+                        exhausted = True
+                    else:
+                        waiting.append((request, start(request)))
+                if not waiting:
+                    return
+                while not decided(*waiting[0]):
+                    self._client.pump()
+                request, state = waiting.popleft()
+                state.release()
+                yield finish(request, state)
+        finally:
+            for _, state in waiting:
+                state.release()
+
+    def _start_program(self, program: Program, all_tests: bool) -> _Running:
+        tests = [test.wire() for test in program.tests]
+        job = _Running(self._client, [Judge(test) for test in program.tests], not all_tests)
+        limits = program.limits or self._limits
+        source = program.source.encode("utf-8", "surrogatepass")
+        self._client.send(("run", job.number, tests, source, program.entry_point, limits.wire(), all_tests))
+        return job
+
+    def _result(self, program: Program, job: _Running) -> Result:
+        job.check(program.id)
+        cells = job.cells
+        if job.load_failed is not None:
+            rest = len(program.tests) - len(cells)
+            cells = cells + [job.load_failed] * (rest if not job.stop else min(rest, 1))
+        verdict, cause, text = job.failure or (Verdict.passed, "", "")
+        return Result(
+            program.id,
+            verdict,
+            clean_text(cause, 100),
+            clean_text(text),
+            tuple(cells),
+            job.cpu_seconds or sum(cell.cpu_seconds for cell in cells),
+            job.wall_seconds,
+            self._level,
+        )
+
+    def _start_matrix(self, job: MatrixJob) -> _Matrix:
+        self._sets += 1
+        return _Matrix(self._client, self._sets, job, job.limits or self._limits)
+
+    def _start_timing(self, job: TimingJob) -> _Timing:
+        state = _Timing(self._client, job)
+        self._client.send(job.wire(state.number, self._limits))
+        return state
+
+
+class _Running(Job):
+    """A program in the engine."""
+
+    def __init__(self, client: Client, judges: list[Judge], stop: bool) -> None:
+        super().__init__(judges, stop)
+        self.stop = stop
+        self._client = client
+        self.number = client.number(self)
+
+    def release(self) -> None:
+        """Nothing more is wanted of the engine for this job."""
+        _release(self._client, self.number, self.done)
+
+
+class _Matrix:
+    """A matrix in the engine: one job a distinct code, over one set of tests."""
+
+    def __init__(self, client: Client, number: int, job: MatrixJob, limits: Limits) -> None:
+        for code in job.codes:
+            check_job(code, job.entry_point, job.tests)
+        self._client = client
+        self._set = number
+        self._id = job.id
+        codes, self._code_index = distinct(job.codes, job.codes)
+        tests, self._test_index = distinct(job.tests, map(test_key, job.tests))
+        self._columns = len(tests)
+        judges = [Judge(test) for test in tests]
+        client.send(("tests", number, [test.wire() for test in tests]))
+        self._rows = [_Running(client, judges, False) for _ in codes]
+        for code, row in zip(codes, self._rows, strict=True):
+            source = code.encode("utf-8", "surrogatepass")
+            client.send(("run", row.number, number, source, job.entry_point, limits.wire(), True))
+
+    @property
+    def decided(self) -> bool:
+        """Whether all rows are complete."""
+        return all(row.done for row in self._rows)
+
+    def release(self) -> None:
+        """Nothing more is wanted of the engine for this job."""
+        for row in self._rows:
+            row.release()
+        self._client.send(("drop", self._set))
+
+    def result(self) -> PassMatrix:
+        """The matrix.
+
+        Raises:
+            SandboxError: A row could not be run.
+        """
+        verdicts = np.full((len(self._rows), self._columns), UNKNOWN, np.uint8)
+        for place, row in enumerate(self._rows):
+            row.check(f"{self._id} code {place}")
+            outcomes = [VERDICTS.index(cell.verdict) for cell in row.cells]
+            verdicts[place, : len(outcomes)] = outcomes
+            if row.load_failed is not None:
+                verdicts[place, len(outcomes) :] = VERDICTS.index(row.load_failed.verdict)
+        code_index = np.asarray(self._code_index, np.int64)
+        test_index = np.asarray(self._test_index, np.int64)
+        return PassMatrix(
+            verdicts,
+            np.bincount(code_index, minlength=len(self._rows)),
+            np.bincount(test_index, minlength=self._columns),
+            code_index,
+            test_index,
+        )
+
+
+class _Timing:
+    """A timing job in the engine."""
+
+    def __init__(self, client: Client, job: TimingJob) -> None:
+        self._client = client
+        self._shape = (len(job.sources), len(job.calls))
+        self._times: NDArray[np.float64] | None = None
+        self._infra = ""
+        self.decided = False
+        self.number = client.number(self)
+
+    def __call__(self, message: tuple[Any, ...]) -> None:
+        """Take one message of the engine."""
+        if message[0] == "times":
+            self._times = np.asarray(message[2], np.float64).reshape(self._shape)
+        elif message[0] == "infra":
+            self._infra = message[2]
+        self.decided = True
+
+    def release(self) -> None:
+        """Nothing more is wanted of the engine for this job."""
+        _release(self._client, self.number, self.decided)
+
+    def result(self) -> NDArray[np.float64]:
+        """Seconds (sources, calls).
+
+        Raises:
+            SandboxError: The engine failed repeatedly.
+        """
+        if self._times is None:
+            raise SandboxError(f"calls could not be timed after several tries: {self._infra}")
+        return self._times
+
+
+def _release(client: Client, number: int, done: bool) -> None:
+    client.forget(number)
+    if not done and client.usable:
+        client.send(("cancel", number))

@@ -1,0 +1,116 @@
+"""Programs and their tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from . import codec
+from .limits import Limits
+
+MAX_SOURCE = 16 * 2**20
+
+
+def _check_source(source: str, what: str) -> None:
+    if not isinstance(source, str):
+        raise TypeError(f"{what} is of type {type(source).__name__}; give Python source as str")
+    if len(source) > MAX_SOURCE:
+        raise ValueError(f"{what} has {len(source)} characters; at most {MAX_SOURCE} are run")
+
+
+@dataclass(frozen=True, slots=True)
+class CallTest:
+    """One call with literal data, compared outside the solution's process.
+
+    The comparison is Python's `==` on exact builtin types, as in `assert f(*args) == expected`: `1 == 1.0
+    == True` holds, a list is no tuple, NaN equals nothing. With `tolerance` > 0 numbers anywhere in the
+    value may differ by that much, absolutely or relative to the expected one.
+
+    Raises:
+        ValueError: `args` or `expected` are not plain data, or `tolerance` is negative.
+    """
+
+    args: tuple[Any, ...]
+    expected: Any
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if type(self.args) is not tuple:
+            raise ValueError(f"args is a {type(self.args).__name__}; give a tuple of arguments")
+        codec.check_plain(self.args, "args")
+        codec.check_plain(self.expected, "expected")
+        if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
+            raise ValueError(f"tolerance is {self.tolerance!r}; give a number >= 0")
+
+    def wire(self) -> tuple[int, bytes]:
+        """Kind and payload as the engine reads them. The expected value never leaves the caller's process."""
+        return (0, codec.pack_arguments(self.args))
+
+
+@dataclass(frozen=True, slots=True)
+class CodeTest:
+    """Python source that runs in the test process with a proxy of the solution's function.
+
+    If it defines `check`, `check(candidate)` is called after it; else its statements use the entry point by
+    its name. Other functions of the solution can be called by their names too.
+    """
+
+    source: str
+
+    def __post_init__(self) -> None:
+        _check_source(self.source, "test source")
+
+    def wire(self) -> tuple[int, bytes]:
+        """Kind and payload as the engine reads them."""
+        return (1, self.source.encode("utf-8", "surrogatepass"))
+
+
+Test: TypeAlias = CallTest | CodeTest
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program, the function that is its entry point, and its tests.
+
+    Attributes:
+        source: Python source.
+        entry_point: Name of the function to call.
+        tests: At least none: a program without tests passes when it loads and defines its entry point.
+        id: Free; comes back in the result.
+        limits: Limits of each test; the sandbox's own when absent.
+    """
+
+    source: str
+    entry_point: str
+    tests: tuple[Test, ...]
+    id: str = ""
+    limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        check_job(self.source, self.entry_point, self.tests)
+
+
+def check_job(source: str, entry_point: str, tests: Sequence[Test]) -> None:
+    """Refuse what no worker could run.
+
+    Raises:
+        TypeError: A source is no text, or a test is neither `CallTest` nor `CodeTest`.
+        ValueError: The source is too long or the entry point is no identifier.
+    """
+    _check_source(source, "source")
+    check_entry_point(entry_point)
+    for test in tests:
+        if not isinstance(test, (CallTest, CodeTest)):
+            raise TypeError(f"a test is of type {type(test).__name__}; give CallTest or CodeTest")
+
+
+def check_entry_point(entry_point: str) -> None:
+    """Refuse an entry point that is not the name of a function.
+
+    Raises:
+        ValueError: It is no identifier.
+    """
+    if not isinstance(entry_point, str) or not entry_point.isidentifier():
+        raise ValueError(f"entry_point is {entry_point!r}; give the name of a function")
