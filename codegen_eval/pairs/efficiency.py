@@ -130,6 +130,8 @@ def _agreement_job(contest: Race, times: NDArray[np.float64], runners: Sequence[
 
     The first program is put into the source of the test, which runs in the test's own process of the sandbox.
     """
+    if len(runners) < 2:
+        return None
     done = [call for j, call in enumerate(contest.calls) if np.isfinite(times[list(runners), j]).all()]
     if not done:
         return None
@@ -171,14 +173,18 @@ def time_races(races: Sequence[Race], timer: Timer, repeats: int) -> Iterator[di
         for r in races
     )
     timed = [(r, *_classified(times), times) for r, times in zip(races, timer.time_many(jobs), strict=True)]
-    checks = [_agreement_job(r, t, [*fast, *slow]) if slow else None for r, _, fast, slow, t in timed]
+    # A slow program that never ends cannot be checked; its pairs rest on the problem's own tests.
+    ending = [
+        [*fast, *(i for i in slow if np.isfinite(s[i]))] if slow else [] for _, s, fast, slow, _ in timed
+    ]
+    checks = [_agreement_job(r, t, runners) for (r, *_, t), runners in zip(timed, ending, strict=True)]
     matrices = timer.pass_matrices(job for job in checks if job is not None)
-    for (contest, seconds, fast, slow, _), job in zip(timed, checks, strict=True):
+    for (contest, seconds, fast, slow, _), runners, job in zip(timed, ending, checks, strict=True):
         disagreeing: set[int] = set()
         if job is not None:
             matrix = next(matrices)
             agrees = np.asarray(matrix.passed)[list(matrix.code_index), 0]
-            disagreeing = {i for i, ok in zip([*fast, *slow][1:], agrees, strict=True) if not ok}
+            disagreeing = {i for i, ok in zip(runners[1:], agrees, strict=True) if not ok}
         yield {
             "task_id": contest.row.task_id,
             "programs": list(contest.programs),

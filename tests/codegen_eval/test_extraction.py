@@ -259,7 +259,13 @@ def test_most_humaneval_prompts_give_examples_and_their_solutions_pass_them(shar
 
 def test_program_is_cut_at_the_end_of_the_body() -> None:
     body = "    y = 2 * x\n\n    return y\n"
-    for tail in ("def g():\n    pass", "class A: pass", "if __name__ == '__main__':", "assert f(1)", "print(1)"):
+    for tail in (
+        "def g():\n    pass",
+        "class A: pass",
+        "if __name__ == '__main__':",
+        "assert f(1)",
+        "print(1)",
+    ):
         reasons: Counter[str] = Counter()
         assert program(PROMPT, body + "\n" + tail, "f", reasons=reasons) == PROMPT + body
         assert reasons == {"cut": 1}
