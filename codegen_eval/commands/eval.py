@@ -124,13 +124,12 @@ def main(argv: Sequence[str]) -> int:
 def show(results: dict[str, Any]) -> None:
     """Prints the figures as a table, and how often each verdict occurred."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     name = results["benchmark"] + (f", {results['split']}" if results["split"] else "")
     each = results["samples_per_problem"]
     drawn = f"{each} samples each" if each else "differing numbers of samples"
-    table = Table(title=escape(f"{name}: {results['n_problems']} problems, {drawn}"), title_justify="left")
+    table = Table()
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="left" if not column else "right")
     figures = {f"pass@{k}": entry for k, entry in results["pass_at_k"].items()}
@@ -139,6 +138,7 @@ def show(results: dict[str, Any]) -> None:
     for label, entry in sorted(figures.items(), key=lambda item: (item[0][:4], len(item[0]), item[0])):
         table.add_row(label, f"{entry['value']:.4f}", f"{entry['low']:.4f} to {entry['high']:.4f}")
     console = Console()
+    console.print(f"{name}: {results['n_problems']} problems, {drawn}", markup=False, highlight=False)
     console.print(table)
     counts = ", ".join(f"{verdict} {count}" for verdict, count in results["verdicts"].items())
     console.print(f"verdicts: {counts}", markup=False, highlight=False)
