@@ -280,6 +280,39 @@ def test_full_disk_keeps_what_was_made_and_says_what_to_do(
     assert list(read_jsonl(path)) == [row for part in range(20) for row in rows_of(part)]
 
 
+def test_a_really_full_disk_is_mended_by_room_and_the_same_command(tmp_path: Path) -> None:
+    disk, job = tmp_path / "disk", tmp_path / "job.py"
+    disk.mkdir()
+    job.write_text(
+        "import sys\nfrom alignment.cli import guarded\n"
+        f"def job(argv):\n    exec({WORKER!r}, {{}})\n    return 0\n"
+        "sys.exit(guarded(job, sys.argv[1:]))"
+    )
+    script = f"""
+        mount -t tmpfs -o size=400k none {disk} || exit 77
+        {sys.executable} {job} {disk}/run; echo "status $?"
+        echo "parts $(ls {disk}/run/.parts/rows/0*.jsonl | wc -l)"
+        mount -o remount,size=8m {disk} || exit 77
+        {sys.executable} {job} {disk}/run; echo "status $?"
+        cp {disk}/run/rows.jsonl {tmp_path}/rows.jsonl
+    """
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no private file system here: {done.stderr.strip()}")
+    statuses = [line for line in done.stdout.splitlines() if line.startswith("status")]
+    assert statuses == ["status 2", "status 0"], done.stdout + done.stderr
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+    assert "parts 0" not in done.stdout
+    worker(tmp_path / "calm").wait()
+    assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "calm" / "rows.jsonl").read_bytes()
+
+
 def test_a_real_size_limit_is_reported_like_a_full_disk(tmp_path: Path) -> None:
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
