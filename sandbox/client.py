@@ -50,7 +50,7 @@ class Client:
         try:
             self._process = subprocess.Popen(
                 engine_command(level, str(workers), str(self._owner), work),
-                stdin=far,
+                stdin=far.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 env=ENGINE_ENVIRONMENT,

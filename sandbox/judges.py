@@ -53,8 +53,8 @@ def close(value: Any, expected: Any, tolerance: float) -> bool:
     kind, wanted = type(value), type(expected)
     if kind in _NUMBERS and wanted in _NUMBERS:
         if complex in (kind, wanted):
-            return value == expected or abs(value - expected) <= tolerance * max(1.0, abs(expected))
-        return value == expected or math.isclose(value, expected, rel_tol=tolerance, abs_tol=tolerance)
+            return bool(value == expected) or bool(abs(value - expected) <= tolerance * max(1.0, abs(expected)))
+        return bool(value == expected) or math.isclose(value, expected, rel_tol=tolerance, abs_tol=tolerance)
     if kind is not wanted:
         return False
     if kind in (list, tuple):

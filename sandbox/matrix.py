@@ -65,12 +65,12 @@ class PassMatrix:
     @property
     def passed(self) -> NDArray[np.bool_]:
         """bool (distinct codes, distinct tests)."""
-        return self.verdicts == VERDICTS.index(Verdict.passed)
+        return np.asarray(self.verdicts == VERDICTS.index(Verdict.passed), np.bool_)
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """bool (distinct codes, distinct tests)."""
-        return self.verdicts != UNKNOWN
+        return np.asarray(self.verdicts != UNKNOWN, np.bool_)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON.
