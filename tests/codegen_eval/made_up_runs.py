@@ -1,6 +1,6 @@
 """An in-process stand-in for the sandbox, and a made-up benchmark, for tests of what lies above them.
 
-It runs programs that these tests themselves contain. A call's "time" is what the program's `# seconds: X` comment says.
+It runs programs that these tests themselves contain; a call takes what a `# seconds: X` comment says.
 """
 
 from __future__ import annotations

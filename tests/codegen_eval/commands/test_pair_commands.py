@@ -1,4 +1,4 @@
-"""execute, rank and pairs as commands: the files they write, resuming, bad input, and hidden tests out of reach."""
+"""execute, rank and pairs as commands: their files, resuming, bad input, and hidden tests out of reach."""
 
 from __future__ import annotations
 
