@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from alignment.tiny_coder.data import Batch
+from alignment.tiny_coder.data import Batch, Rows
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -46,14 +46,13 @@ class Schedule:
         return max(self.final, 1 - (1 - self.final) * (seen - start) / (self.total - start))
 
 
-def weighted_loss(model: LlamaForCausalLM, batch: Batch, *, bf16: bool) -> torch.Tensor:
-    """Mean next-token cross-entropy, each token counted by its weight."""
-    tokens = torch.from_numpy(batch.tokens)
-    weights = torch.from_numpy(batch.weights)[:, 1:]
+def weighted_sum(model: LlamaForCausalLM, rows: Rows, *, bf16: bool) -> torch.Tensor:
+    """Sum of next-token cross-entropies, each counted by its token's weight."""
+    tokens = torch.from_numpy(rows.tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         logits = model(input_ids=tokens[:, :-1]).logits
     losses = F.cross_entropy(logits.float().transpose(1, 2), tokens[:, 1:], reduction="none")
-    return (losses * weights).sum() / weights.sum()
+    return (losses * torch.from_numpy(rows.weights)[:, 1:]).sum()
 
 
 def optimizers(model: LlamaForCausalLM, matrix_lr: float, other_lr: float) -> list[torch.optim.Optimizer]:
@@ -83,7 +82,7 @@ class Pretrainer:
         self.position = 0
 
     def step(self, batch: Batch) -> float:
-        """One update; returns the loss before it.
+        """One update; returns the weighted mean loss before it.
 
         Raises:
             FloatingPointError: If the loss is not finite.
@@ -92,13 +91,16 @@ class Pretrainer:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        loss = weighted_loss(self.model, batch, bf16=self.bf16)
-        value = float(loss.detach())
+        total = sum(float(rows.weights[:, 1:].sum()) for rows in batch.parts)
+        value = 0.0
+        for rows in batch.parts:
+            loss = weighted_sum(self.model, rows, bf16=self.bf16) / total
+            loss.backward()
+            value += float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise FloatingPointError(
                 f"the loss became {value} after {self.seen} tokens; lower the learning rates"
             )
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()

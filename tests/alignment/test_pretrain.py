@@ -74,10 +74,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: 
 def test_batches_hold_every_sequence_once_and_stay_within_their_size() -> None:
     tokenizer = tiny.tokenizer()
     batches = chunk_batches(0, tokenizer, Mixture(), Weights(), seed=0, batch_tokens=1024)
-    assert sum(len(b.tokens) for b in batches) == 2048
-    assert all(b.tokens.size <= 1024 for b in batches)
+    assert sum(len(rows.tokens) for b in batches for rows in b.parts) == 2048
+    assert all(b.size <= 1024 for b in batches)
     again = chunk_batches(0, tokenizer, Mixture(), Weights(), seed=0, batch_tokens=1024)
-    assert all((a.tokens == b.tokens).all() for a, b in zip(batches, again, strict=True))
+    for one, other in zip(batches, again, strict=True):
+        assert all((a.tokens == b.tokens).all() for a, b in zip(one.parts, other.parts, strict=True))
+
+
+def test_a_batch_is_a_random_draw_of_the_corpus_and_not_of_one_length() -> None:
+    batches = chunk_batches(0, tiny.tokenizer(), Mixture(), Weights(), seed=0, batch_tokens=2048)
+    for batch in batches[:-1]:
+        lengths = [int((row > 0).sum()) for rows in batch.parts for row in rows.weights]
+        assert max(lengths) > 1.5 * min(lengths)
 
 
 def test_the_value_of_an_assertion_weighs_more_than_its_call() -> None:
@@ -125,13 +133,13 @@ def test_a_vocabulary_without_room_for_bytes_is_refused() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:
-    from alignment.tiny_coder.data import Batch
+    from alignment.tiny_coder.data import Batch, Rows
     from alignment.tiny_coder.train import Pretrainer
 
     model = tiny.model()
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(float("nan"))
     trainer = Pretrainer(model, Schedule(1000, 10), matrix_lr=0.02, other_lr=0.003, bf16=False)
-    batch = Batch(np.ones((2, 8), dtype=np.int64), np.ones((2, 8), dtype=np.float32))
+    batch = Batch((Rows(np.ones((2, 8), dtype=np.int64), np.ones((2, 8), dtype=np.float32)),))
     with pytest.raises(FloatingPointError, match="lower the learning rates"):
         trainer.step(batch)

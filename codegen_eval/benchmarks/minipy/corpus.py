@@ -133,8 +133,9 @@ def perturbed(value: Any, rng: Random) -> Any:
         if not value:
             return value
         cut = rng.randrange(len(value))
-        head, tail = (cut, cut + 1) if rng.random() < 0.6 else (cut + 1, cut)
-        return value[:head] + value[tail:] if isinstance(value, str) else value[:head] + value[tail:]
+        items = list(value)
+        items[cut : cut + 1] = [] if rng.random() < 0.6 else [items[cut]] * 2
+        return "".join(items) if isinstance(value, str) else items
     if isinstance(value, dict):
         return {key: perturbed(v, rng) for key, v in value.items()}
     return value
