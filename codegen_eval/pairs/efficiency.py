@@ -28,12 +28,13 @@ from codegen_eval.pairs.records import Pair, RankedRow
 from codegen_eval.ranking.rows import MatrixRow, task_rng
 from sandbox import CallTest, CodeTest, Limits, MatrixJob, PassMatrix, TimingJob
 
-FACTOR = 40
+# Model-written inputs have two or three elements; a square of fewer than some hundred is lost in a call's own cost.
+FACTOR = 200
 FAST_RATIO = 2.0
 SLOW_RATIO = 6.0
-# Below this the cost of a call is mostly noise: a best time under it counts as it.
-NOISE_SECONDS = 5e-5
-MAX_CALLS = 6
+# Totals of fast programs scatter by about this much: a best time under it counts as it.
+NOISE_SECONDS = 2.5e-4
+MAX_CALLS = 4
 MAX_PROGRAMS = 8
 TIMING_LIMITS = Limits(cpu_seconds=1.0, wall_seconds=6.0)
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Growth = Literal["repeat", "continue"]
 MAX_CHARS = 200_000
+# Numbers often are depths of recursion or exponents: beyond this even right programs fail or never end.
+MAX_NUMBER_FACTOR = 40
 
 
 def _shifted(value: Any, values: list[Any], round_: int) -> Any:
@@ -41,13 +43,13 @@ def enlarge(value: Any, factor: int, growth: Growth = "repeat") -> Any:
 
     Args:
         value: Literal data.
-        factor: How many times as large.
+        factor: How many times as large; numbers grow by `MAX_NUMBER_FACTOR` at most.
         growth: `repeat` keeps the elements of lists, `continue` goes on beyond them where they are numbers.
     """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
-        return value * factor
+        return value * min(factor, MAX_NUMBER_FACTOR)
     if isinstance(value, (str, bytes)):
         return value * factor
     if isinstance(value, (list, tuple)):
