@@ -28,8 +28,8 @@ from codegen_eval.pairs.records import Pair, RankedRow
 from codegen_eval.ranking.rows import MatrixRow, task_rng
 from sandbox import CallTest, CodeTest, Limits, MatrixJob, PassMatrix, TimingJob
 
-# Model-written inputs have two or three elements; a square of fewer than some hundred is lost in a call's own cost.
-FACTOR = 200
+# Model-written inputs have two or three elements; the square of a few hundred is lost in the cost of a call.
+FACTOR = 1000
 FAST_RATIO = 2.0
 SLOW_RATIO = 6.0
 # Totals of fast programs scatter by about this much: a best time under it counts as it.

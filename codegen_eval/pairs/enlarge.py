@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 Growth = Literal["repeat", "continue"]
 MAX_CHARS = 200_000
-# Numbers often are depths of recursion or exponents: beyond this even right programs fail or never end.
-MAX_NUMBER_FACTOR = 40
+# Numbers are often depths of recursion or exponents: beyond this even right programs fail or never end.
+MAX_NUMBER_FACTOR = 80
 
 
 def _shifted(value: Any, values: list[Any], round_: int) -> Any:
