@@ -1,6 +1,6 @@
 """What pairs and tests are worth by the hidden tests: for reports and tuning, never for making pairs.
 
-Nothing of the pair job imports this module (an import contract and a test hold that).
+Nothing of the pair job imports this module (a test holds that).
 """
 
 from __future__ import annotations
