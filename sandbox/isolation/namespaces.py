@@ -75,24 +75,30 @@ def _write(pid: int, name: str, text: str) -> None:
 def python_paths() -> tuple[list[str], list[str]]:
     """What Python needs to run: directories to bind, and directories below them to hide (installed packages).
 
-    Packages are hidden because benchmarks with their answers may be among them.
+    As little as will do: benchmarks with their answers may be among installed packages, and anything may lie in
+    /usr/lib.
     """
-    candidates = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo"]
-    candidates += [os.path.dirname(os.path.realpath(sysconfig.get_path(n))) for n in ("stdlib", "platstdlib")]
-    for prefix in (sys.base_prefix, sys.base_exec_prefix):
-        candidates += [os.path.join(os.path.realpath(prefix), name) for name in ("lib", "lib64")]
+    candidates = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+    candidates += ["/usr/share/zoneinfo", *_library_paths()]
+    for prefix in map(os.path.realpath, (sys.base_prefix, sys.base_exec_prefix)):
+        if prefix not in ("/", "/usr", "/usr/local"):  # one of its own, with shared libraries of its own
+            candidates += [os.path.join(prefix, name) for name in ("lib", "lib64")]
     bind: list[str] = []
-    for path in sorted(set(candidates)):
-        if os.path.islink(path) and path.count("/") > 1:
-            path = os.path.realpath(path)
-        if os.path.isdir(path) and not any(path == p or path.startswith(p + "/") for p in bind):
+    for path in sorted({os.path.realpath(path) for path in candidates}):
+        if os.path.isdir(path) and not any(path.startswith(parent + "/") for parent in bind):
             bind.append(path)
     hide = []
     for path in bind:
-        if not os.path.islink(path):
-            for kind in ("site-packages", "dist-packages"):
-                hide += glob.glob(f"{path}/python*/{kind}")
+        for kind in ("site-packages", "dist-packages"):
+            hide += [found for found in (f"{path}/{kind}", *glob.glob(f"{path}/python*/{kind}")) if os.path.isdir(found)]
     return bind, hide
+
+
+def _library_paths() -> list[str]:
+    """Where the system keeps shared libraries."""
+    triplet = getattr(sys.implementation, "_multiarch", "")
+    found = [f"{top}/{triplet}" for top in ("/lib", "/usr/lib") if triplet and os.path.isdir(f"{top}/{triplet}")]
+    return found or ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
 
 
 def build_root() -> None:
@@ -110,6 +116,10 @@ def build_root() -> None:
     os.chdir("/")
     for path in bind:
         _bind(path)
+    for name in ("lib", "lib64", "usr/lib64"):  # where the dynamic loader looks, on merged systems by a link
+        if os.path.islink(f"/old/{name}") and not os.path.lexists(f"/{name}"):
+            os.makedirs(os.path.dirname(f"/{name}"), exist_ok=True)
+            os.symlink(os.readlink(f"/old/{name}"), f"/{name}")
     for path in hide:
         libc.mount("hidden", path, "tmpfs", _PLAIN | libc.MS_RDONLY, "size=4k,nr_inodes=2,mode=755")
     os.mkdir("/dev")
@@ -126,12 +136,8 @@ def build_root() -> None:
 
 
 def _bind(path: str) -> None:
-    source = "/old" + path
-    if os.path.islink(source):  # /lib -> usr/lib on merged systems
-        os.symlink(os.readlink(source), path)
-        return
     os.makedirs(path, mode=0o755, exist_ok=True)
-    libc.mount(source, path, None, libc.MS_BIND | libc.MS_REC)
+    libc.mount("/old" + path, path, None, libc.MS_BIND | libc.MS_REC)
     try:
         libc.read_only_tree(path)
     except OSError:  # before Linux 5.12: the top mount only
