@@ -1,4 +1,6 @@
-"""The caller's side of one job: turns the engine's messages into outcomes, comparing answers with expected values."""
+"""The caller's side of one job: turns the engine's messages into outcomes, comparing answers with expected
+values.
+"""
 
 from __future__ import annotations
 

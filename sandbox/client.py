@@ -43,7 +43,7 @@ class Client:
         self._counter = 0
         self._closed = False
         self._work = tempfile.TemporaryDirectory(prefix="sandbox-") if level != "full" else None
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the client
         self.info: dict[str, Any] = {}
         self._socket, far = socket.socketpair()
         work = self._work.name if self._work else "/"

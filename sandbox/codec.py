@@ -137,7 +137,7 @@ def _encode_container(value: Any, kind: type, out: list[bytes], room: list[int],
             _encode(key, out, room, depth - 1)
             _encode(item, out, room, depth - 1)
         return
-    if count >= _SHORT and kind is list or kind is tuple and count >= _SHORT:
+    if count >= _SHORT and (kind is list or kind is tuple):
         packed = _encode_packed(value, kind, count)
         if packed is not None:
             room[0] -= len(packed)
@@ -167,9 +167,9 @@ def decode(data: bytes, max_hashed: int | None = None) -> Any:
     """The value of a wire form from an untrusted sender.
 
     Args:
-        data: Wire form, whole. max_hashed: Largest number of items a set or dict may have. A caller that
-        must not hang gives one: ints that
-            share a hash make building a large set quadratic.
+        data: Wire form, whole.
+        max_hashed: Largest number of items a set or dict may have. A caller that must not hang gives one:
+            ints that share a hash make building a large set quadratic.
 
     Raises:
         CodecError: Malformed, beyond the bounds, or with bytes left over.

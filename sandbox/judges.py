@@ -49,11 +49,14 @@ def matches(answer: bytes, expected: Any, tolerance: float, max_hashed: int) -> 
 
 def close(value: Any, expected: Any, tolerance: float) -> bool:
     """Equality of plain data where numbers may differ by `tolerance`; keys and set members must be equal
-    exactly."""
+    exactly.
+    """
     kind, wanted = type(value), type(expected)
     if kind in _NUMBERS and wanted in _NUMBERS:
         if complex in (kind, wanted):
-            return bool(value == expected) or bool(abs(value - expected) <= tolerance * max(1.0, abs(expected)))
+            return bool(value == expected) or bool(
+                abs(value - expected) <= tolerance * max(1.0, abs(expected))
+            )
         return bool(value == expected) or math.isclose(value, expected, rel_tol=tolerance, abs_tol=tolerance)
     if kind is not wanted:
         return False

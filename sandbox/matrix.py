@@ -34,8 +34,8 @@ class PassMatrix:
     """Outcome of every distinct code on every distinct test.
 
     Attributes:
-        verdicts: uint8 (distinct codes, distinct tests), index into `tuple(Verdict)`; 255 = unknown (not run, because
-            the code had used up its chances).
+        verdicts: uint8 (distinct codes, distinct tests), index into `tuple(Verdict)`; 255 = unknown (not
+            run, because the code had used up its chances).
         code_counts: (distinct codes,) how many of the given codes have this text.
         test_counts: (distinct tests,) likewise.
         code_index: (given codes,) row of each given code.
@@ -56,7 +56,7 @@ class PassMatrix:
             ("code", self.code_index, self.code_counts),
             ("test", self.test_index, self.test_counts),
         ):
-            if not np.array_equal(np.bincount(index, minlength=len(counts)), counts):
+            if not np.array_equal(np.bincount(index, minlength=len(counts)), counts) or (counts < 1).any():
                 raise ValueError(f"{name}_index and {name}_counts do not agree")
         known = self.verdicts[self.verdicts != UNKNOWN]
         if known.size and known.max() >= len(VERDICTS):
@@ -64,19 +64,19 @@ class PassMatrix:
 
     @property
     def passed(self) -> NDArray[np.bool_]:
-        """bool (distinct codes, distinct tests)."""
+        """Bool (distinct codes, distinct tests)."""
         return np.asarray(self.verdicts == VERDICTS.index(Verdict.passed), np.bool_)
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """bool (distinct codes, distinct tests)."""
+        """Bool (distinct codes, distinct tests)."""
         return np.asarray(self.verdicts != UNKNOWN, np.bool_)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON.
 
-        `passed` and `known` are bits packed row-major, most significant first, as hex; `other` lists the verdict
-        of every known cell that did not pass, row-major.
+        `passed` and `known` are bits packed row-major, most significant first, as hex; `other` lists the
+        verdict of every known cell that did not pass, row-major.
         """
         other = self.verdicts[self.known & ~self.passed]
         return {

@@ -20,6 +20,7 @@ from .program import Program, Test, check_job
 from .timing import TimingJob
 from .verdict import Result, SandboxError, Verdict, clean_text
 
+_DEFAULT = Limits()
 _Request = TypeVar("_Request")
 _State = TypeVar("_State")
 _Answer = TypeVar("_Answer")
@@ -28,13 +29,15 @@ _Answer = TypeVar("_Answer")
 class Sandbox:
     """A pool of workers that run untrusted programs; a context manager.
 
-    Programs run in boxes of their own (docs/sandbox.md); expected values of `CallTest`s never leave this process.
+    Programs run in boxes of their own (docs/sandbox.md); expected values of `CallTest`s never leave this
+    process.
 
     Args:
         workers: How many programs run at a time; by default one a processor.
         limits: Limits of each test, where a program or job gives none.
-        require: `full` refuses to run without namespaces, system call filter and read-only root. `process` asks for
-            the weaker level: a separate process with resource limits, which holds off accidents only.
+        require: `full` refuses to run without namespaces, system call filter and read-only root. `process`
+            asks for the weaker level: a separate process with resource limits, which holds off accidents
+            only.
 
     Raises:
         IsolationUnavailable: This machine does not give what is required; the text says what is missing.
@@ -43,8 +46,8 @@ class Sandbox:
     """
 
     def __init__(
-        self, workers: int | None = None, *, limits: Limits = Limits(), require: str = "full"
-    ) -> None:  # noqa: B008
+        self, workers: int | None = None, *, limits: Limits = _DEFAULT, require: str = "full"
+    ) -> None:
         count = (os.cpu_count() or 1) if workers is None else workers
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"workers is {workers!r}; give a number >= 1, or None for one a processor")
@@ -83,7 +86,8 @@ class Sandbox:
 
         Args:
             programs: Any iterable; only a few more are read than results were taken.
-            all_tests: Go on after a failing test. After a crash or timeout the next test starts a fresh process.
+            all_tests: Go on after a failing test. After a crash or timeout the next test starts a fresh
+                process.
 
         Raises:
             SandboxError: The engine failed repeatedly on a program. No verdict is made of that.
@@ -104,8 +108,8 @@ class Sandbox:
     def pass_matrices(self, jobs: Iterable[MatrixJob]) -> Iterator[PassMatrix]:
         """Fill matrices and give them in order, as they come; the jobs are read lazily.
 
-        Equal codes and equal tests run once. A code runs its tests in one process; after a crash or timeout the next
-        test starts a fresh one; after three timeouts the code's remaining tests are left unknown.
+        Equal codes and equal tests run once. A code runs its tests in one process; after a crash or timeout
+        the next test starts a fresh one; after three timeouts the code's remaining tests are left unknown.
 
         Raises:
             SandboxError: The engine failed repeatedly on a program.
@@ -125,8 +129,9 @@ class Sandbox:
     ) -> NDArray[np.float64]:
         """CPU seconds of each call alone, the minimum over repeats.
 
-        The clock of the solution's process is read from outside between messages, so that decoding of arguments and
-        encoding of values are not counted. All sources run in one worker, interleaved. A timed call's value is thrown
+        The clock of the solution's process is read from outside between messages, so that decoding of
+        arguments and encoding of values are not counted. All sources run in one worker, interleaved. A
+        timed call's value is thrown
         away: time only programs whose answers were checked.
 
         Returns:

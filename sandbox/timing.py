@@ -1,4 +1,6 @@
-"""Timing of programs: what to time. The clocks are read by the engine (engine/jobs.py), outside the programs' reach."""
+"""Timing of programs: what to time. The clocks are read by the engine (engine/jobs.py), outside the
+programs' reach.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ class TimingJob:
         sources: Python programs.
         entry_point: The function to call.
         calls: Argument tuples, plain data.
-        repeats: How often; every repeat is a fresh process, so nothing can be remembered from one to the next.
+        repeats: How often; every repeat is a fresh process, so nothing is remembered between them.
         limits: Limits of each call; the sandbox's own when absent.
     """
 

@@ -12,7 +12,8 @@ class SandboxError(RuntimeError):
 
 class IsolationUnavailable(SandboxError):
     """This machine does not give the isolation that was required; the text says what is missing and how to
-    get it."""
+    get it.
+    """
 
 
 class Verdict(StrEnum):
@@ -69,7 +70,8 @@ class Result:
 
 def clean_text(text: str, limit: int = 500) -> str:
     """Text of a program made harmless for logs and terminals: bounded, control characters and surrogates
-    escaped."""
+    escaped.
+    """
     short = text if len(text) <= limit else text[:limit] + "..."
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in short

@@ -1,2 +1,3 @@
 """What runs inside and around the boxes. Standard library only; nothing here may import numpy or the
-caller's side."""
+caller's side.
+"""

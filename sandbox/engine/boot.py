@@ -1,5 +1,6 @@
 """First file of the engine's own process, started by path so that nothing of the caller's environment comes
-along."""
+along.
+"""
 
 import os
 import sys

@@ -178,14 +178,15 @@ class RunJob:
         self.timeouts += outcome[0] == "timeout"
         report(("cell", self.number, self.at, *outcome, solution.cpu() - before))
         self.at += 1
-        if outcome[0] != "passed" and not self.all_tests or self.timeouts >= MAX_TIMEOUTS:
+        if (outcome[0] != "passed" and not self.all_tests) or self.timeouts >= MAX_TIMEOUTS:
             self.cancelled = True  # nothing more is to be learnt
         return True
 
 
 def _converse(worker: Worker, solution: Session, test: Session) -> Generator[None, None, Outcome | None]:
     """Hand calls and answers on until the test reports; None when a process ended or had to be ended
-    first."""
+    first.
+    """
     asked = 0
     while True:
         while not (test.frames or test.over or solution.frames or solution.over or solution.reason):
@@ -243,7 +244,8 @@ def broken(body: bytes) -> Outcome:
 
 def ending(found: Session) -> Outcome:
     """Outcome of a process that ended before it answered: from why it was killed, else from its wait
-    status."""
+    status.
+    """
     if found.reason in ("cpu", "wall"):
         return ("timeout", found.reason, "")
     if found.reason == "output":

@@ -6,6 +6,7 @@ programs and tests in the memory they inherit.
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import struct
@@ -121,10 +122,8 @@ def _settle_in(orders: socket, there: socket, out: int, level: str, work: str, u
     keep = {null, out, orders.fileno(), there.fileno()}
     for fd in range(3, 1024):
         if fd not in keep:
-            try:
+            with contextlib.suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
     for source, target in ((null, 0), (out, 1), (out, 2)):
         os.dup2(source, target)
     os.close(null)

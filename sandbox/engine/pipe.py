@@ -51,7 +51,8 @@ class Pipe:
 
 def error_body(error: BaseException, prefix: str = "") -> bytes:
     """Cause and bounded text of an exception. Its text is made by the program's own code: whatever happens,
-    go on."""
+    go on.
+    """
     try:
         cause = type.__getattribute__(type(error), "__name__")
         cause = cause if type(cause) is str else "Exception"

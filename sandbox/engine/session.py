@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import time
@@ -31,7 +32,8 @@ Limits = tuple[float, float, int, int]
 
 class Session:
     """A process forked from a zygote. `frames` are what it sent; `over` is set when it is gone and all is
-    read."""
+    read.
+    """
 
     def __init__(self, number: int, limits: Limits, max_body: int) -> None:
         self.number = number
@@ -102,10 +104,7 @@ class Session:
         """Read what the process sent into `frames`; False at the end of its pipe."""
         while True:
             try:
-                if not self.clock:
-                    data = self._hello()
-                else:
-                    data = self.sock.recv(_RECEIVE)
+                data = self.sock.recv(_RECEIVE) if self.clock else self._hello()
             except BlockingIOError:
                 return True
             except OSError:
@@ -145,10 +144,8 @@ class Session:
     def cpu(self) -> float:
         """CPU seconds of the process so far, read from its clock; what is known when it is gone."""
         if not self.over and self.clock:
-            try:
+            with contextlib.suppress(OSError):
                 self.used = time.clock_gettime(self.clock)
-            except OSError:
-                pass
         return self.used
 
     def mark(self) -> float:

@@ -1,5 +1,6 @@
 """The solution's process: loads a program, answers calls with plain data. Knows no test and no expected
-value."""
+value.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ class Supervisor:
 
     def prepare(self) -> bool:
         """Have all zygotes ready before the first program or test is read; False when this machine
-        refuses."""
+        refuses.
+        """
         try:
             for found in self._workers:
                 found.solutions.prepare()

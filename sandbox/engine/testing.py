@@ -1,5 +1,6 @@
 """The test's process: runs test source with a proxy whose calls go to the solution's process as plain
-data."""
+data.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Levels of isolation: what each one promises, what to say when it cannot be had, and a check by doing at every start."""
+"""Levels of isolation: what each one promises, what to say when it cannot be had, and a check by doing at
+every start.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +41,17 @@ def reach(what):
 """
 CHECKS = ("environment", "fork", "exec", "signal", "network", "read", "write")
 
+_DOCKER = "In Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
 REMEDIES = {
     "unshare": (
-        "user namespaces are refused. As root: sysctl -w user.max_user_namespaces=15000; on Ubuntu 23.10 or later also "
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; on older Debian sysctl -w "
-        "kernel.unprivileged_userns_clone=1. In Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+        "user namespaces are refused. As root: sysctl -w user.max_user_namespaces=15000; on Ubuntu 23.10 or "
+        "later also sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; on older Debian "
+        f"sysctl -w kernel.unprivileged_userns_clone=1. {_DOCKER}"
     ),
-    "uid_map": "the user map is refused. In Docker: --cap-add SYS_ADMIN, or run as a user that is not root",
-    "mount": (
-        "mounts are refused. In Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-        "(or --cap-add SYS_ADMIN)"
-    ),
-    "pivot_root": "pivot_root is refused. In Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined",
-    "seccomp": "system call filters are refused: the kernel needs CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
+    "uid_map": f"the user map is refused. {_DOCKER}",
+    "mount": f"mounts are refused. {_DOCKER}, or --cap-add SYS_ADMIN",
+    "pivot_root": f"pivot_root is refused. {_DOCKER}",
+    "seccomp": "system call filters are refused: CONFIG_SECCOMP_FILTER is needed, on x86_64 or aarch64",
 }
 
 
@@ -68,7 +68,7 @@ def check(require: str) -> None:
         raise IsolationUnavailable(f"the sandbox runs on Linux only, this is {sys.platform}")
     if require == "full" and not seccomp.supported():
         raise IsolationUnavailable(
-            f"level 'full' has no system call table for {os.uname().machine}; require='process' runs without one"
+            f"level 'full' has no system call table for {os.uname().machine}; only 'process' runs here"
         )
 
 
@@ -85,7 +85,7 @@ def start(require: str, make: Callable[[], _Client]) -> _Client:
         remedy = next((REMEDIES[step] for step in REMEDIES if step in text), "see `codealign doctor`")
         raise IsolationUnavailable(
             f"isolation level {require!r} is not available on this machine ({text}): {remedy}. "
-            "require='process' runs programs with resource limits only, which holds off accidents and nothing else"
+            "require='process' runs programs with resource limits only, which holds off accidents alone"
         ) from None
 
 

@@ -45,12 +45,12 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Leave the namespaces of the caller."""
     _check(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2)."""
+    """Mount a file system, or change a mount."""
     result = _libc.mount(
         source.encode(),
         target.encode(),
@@ -62,12 +62,12 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def detach(target: str) -> None:
-    """umount2(2) with MNT_DETACH."""
+    """Unmount lazily, umount2(2) with MNT_DETACH."""
     _check(_libc.umount2(target.encode(), 2), f"umount {target}")
 
 
 def pivot_root(new: str, old: str) -> None:
-    """pivot_root(2)."""
+    """Make another mount the root."""
     _check(_libc.syscall(_SYS_PIVOT_ROOT, new.encode(), old.encode()), "pivot_root")
 
 

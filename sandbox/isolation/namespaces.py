@@ -1,4 +1,5 @@
-"""The box: user, mount, pid, network, ipc, uts and cgroup namespaces around a read-only root of almost nothing.
+"""The box: user, mount, pid, network, ipc, uts and cgroup namespaces around a read-only root of almost
+nothing.
 
 Two processes work together: the one that enters (`enter`, then a fork whose child calls `build_root` and
 `drop_rights`) and its parent outside, which writes the user maps (`write_maps`).
@@ -42,8 +43,8 @@ def write_maps(pid: int) -> int:
     """Map users of the box of process `pid` to users outside, as seen from its parent.
 
     Returns:
-        The uid that programs in the box are to take: a spare one where the caller may map it, else 0 of the box,
-        which is the caller's own uid outside.
+        The uid that programs in the box are to take: a spare one where the caller may map it, else 0 of the
+        box, which is the caller's own uid outside.
 
     Raises:
         OSError: The kernel refuses even the plain map.
@@ -75,8 +76,8 @@ def _write(pid: int, name: str, text: str) -> None:
 def python_paths() -> tuple[list[str], list[str]]:
     """What Python needs to run: directories to bind, and directories below them to hide (installed packages).
 
-    As little as will do: benchmarks with their answers may be among installed packages, and anything may lie in
-    /usr/lib.
+    As little as will do: benchmarks with their answers may be among installed packages, and anything may
+    lie in /usr/lib.
     """
     candidates = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
     candidates += ["/usr/share/zoneinfo", *_library_paths()]
@@ -90,19 +91,26 @@ def python_paths() -> tuple[list[str], list[str]]:
     hide = []
     for path in bind:
         for kind in ("site-packages", "dist-packages"):
-            hide += [found for found in (f"{path}/{kind}", *glob.glob(f"{path}/python*/{kind}")) if os.path.isdir(found)]
+            hide += [
+                found
+                for found in (f"{path}/{kind}", *glob.glob(f"{path}/python*/{kind}"))
+                if os.path.isdir(found)
+            ]
     return bind, hide
 
 
 def _library_paths() -> list[str]:
     """Where the system keeps shared libraries."""
     triplet = getattr(sys.implementation, "_multiarch", "")
-    found = [f"{top}/{triplet}" for top in ("/lib", "/usr/lib") if triplet and os.path.isdir(f"{top}/{triplet}")]
+    found = [
+        f"{top}/{triplet}" for top in ("/lib", "/usr/lib") if triplet and os.path.isdir(f"{top}/{triplet}")
+    ]
     return found or ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
 
 
 def build_root() -> None:
-    """Replace the root of this mount namespace by a read-only one with Python, four devices and an empty /tmp.
+    """Replace the root of this mount namespace by a read-only one with Python, four devices and an empty
+    /tmp.
 
     Raises:
         OSError: A mount is refused; its text names which.

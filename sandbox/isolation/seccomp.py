@@ -1,9 +1,9 @@
 """System call filters as raw BPF (kernel Documentation/userspace-api/seccomp_filter.rst).
 
-Two filters are stacked. The first, installed once in a zygote, is an allow-list. The second, installed in every
-program's process, takes away what only the zygote needs: making processes, signalling others, more filters.
-Refused calls fail with EPERM, so a program that merely tries goes on; a call by a foreign calling convention
-(32-bit, x32) kills the process and is the verdict `violation`.
+Two filters are stacked. The first, installed once in a zygote, is an allow-list. The second, installed in
+every program's process, takes away what only the zygote needs: making processes, signalling others, more
+filters. Refused calls fail with EPERM, so a program that merely tries goes on; a call by a foreign calling
+convention (32-bit, x32) kills the process and is the verdict `violation`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def zygote_filter() -> bytes:
 
 
 def program_filter(pid: int) -> bytes:
-    """What a program's process may not do: make processes, signal others, set limits of others, install filters.
+    """What a program's process may not do: make processes, signal others, set limits of others, install
+    filters.
 
     Args:
         pid: The process's own number in its namespace.

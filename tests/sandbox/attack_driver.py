@@ -68,7 +68,9 @@ def broken(condition, facts):
     return {
         "verdict": lambda: any(r["verdict"] == value for r in results),
         "file": lambda: os.path.lexists(value),
-        "file_changed": lambda: facts["contents"].get(value) != (Path(value).read_bytes() if Path(value).exists() else None),
+        "file_changed": lambda: (
+            facts["contents"].get(value) != (Path(value).read_bytes() if Path(value).exists() else None)
+        ),
         "process_left": lambda: bool(facts["left"]),
         "sibling_died": lambda: not facts["sibling_alive"],
         "harness_died": lambda: False,  # without a report the test fails
@@ -100,7 +102,9 @@ def main(repository, path):
     contents = {str(p): p.read_bytes() for p in OUTSIDE.rglob("*") if p.is_file()}
     before = usage(Path("/tmp"))
     results = []
-    with Sandbox(1, limits=Limits(cpu_seconds=CPU_SECONDS, wall_seconds=WALL_SECONDS, memory_mb=512)) as sandbox:
+    with Sandbox(
+        1, limits=Limits(cpu_seconds=CPU_SECONDS, wall_seconds=WALL_SECONDS, memory_mb=512)
+    ) as sandbox:
         text = Path(path).read_text()
         for name, value in (("OUTSIDE", str(OUTSIDE)), ("PORT", str(port)), ("SIBLING", str(sibling.pid))):
             text = text.replace(f"@@{name}@@", value)
@@ -111,17 +115,27 @@ def main(repository, path):
         for tests in forms:
             begin = time.monotonic()
             (result,) = sandbox.run([Program(record["program"], record["entry_point"], tests, record["id"])])
-            results.append({
-                "form": type(tests[0]).__name__, "verdict": str(result.verdict), "cause": result.cause,
-                "message": result.message, "wall": time.monotonic() - begin, "cpu": result.cpu_seconds,
-            })
+            results.append(
+                {
+                    "form": type(tests[0]).__name__,
+                    "verdict": str(result.verdict),
+                    "cause": result.cause,
+                    "message": result.message,
+                    "wall": time.monotonic() - begin,
+                    "cpu": result.cpu_seconds,
+                }
+            )
     time.sleep(3.5 if "daemon" in record["name"] else 0.3)
     watch.stop = True
     after = usage(Path("/tmp"))
     facts = {
-        "results": results, "contents": contents, "left": sorted(live() - known - {os.getpid()}),
-        "sibling_alive": sibling.poll() is None, "memory": watch.largest,
-        "harness_memory": resident({os.getpid()}), "disk": (after[0] - before[0], after[1] - before[1]),
+        "results": results,
+        "contents": contents,
+        "left": sorted(live() - known - {os.getpid()}),
+        "sibling_alive": sibling.poll() is None,
+        "memory": watch.largest,
+        "harness_memory": resident({os.getpid()}),
+        "disk": (after[0] - before[0], after[1] - before[1]),
     }
     facts["broken"] = [condition for condition in record["must_not"] if broken(condition, facts)]
     facts["unexpected"] = [r for r in results if r["verdict"] not in record["expected"]]

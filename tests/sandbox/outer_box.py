@@ -1,10 +1,11 @@
-"""An outer box for attack programs: whatever escapes from the sandbox is still held here, and killed as a whole.
+"""An outer box for attack programs: whatever escapes from the sandbox is still held here, and killed as a
+whole.
 
     python outer_box.py MODE OUTPUT COMMAND...
 
-runs a command as pid 2 of new pid, mount, ipc and net namespaces with a /proc and a /tmp of their own. MODE is `root`
-(needs root), `user` (root becomes uid 65534 without capabilities), or `nested` (anyone; inside a user namespace).
-The command's file `/tmp/out.json` is copied to OUTPUT. Standard library only.
+runs a command as pid 2 of new pid, mount, ipc and net namespaces with a /proc and a /tmp of their own. MODE
+is `root` (needs root), `user` (root becomes uid 65534 without capabilities), or `nested` (anyone; inside a
+user namespace). The command's file `/tmp/out.json` is copied to OUTPUT. Standard library only.
 """
 
 import ctypes

@@ -18,7 +18,9 @@ SHARED = Path(os.environ.get("CODEALIGN_SHARED") or REPO.parent / "shared") / "d
 
 def _records():
     chosen = os.environ.get("ATTACKS_FILE")
-    files = [Path(chosen)] if chosen else [path for path in (SHARED, HERE / "attacks_own.jsonl") if path.exists()]
+    files = (
+        [Path(chosen)] if chosen else [path for path in (SHARED, HERE / "attacks_own.jsonl") if path.exists()]
+    )
     for path in files:
         for line in path.read_text().splitlines():
             if line.strip():
@@ -40,7 +42,9 @@ def outer_box_works(mode):
 @pytest.fixture(scope="session", params=_modes())
 def mode(request):
     if not outer_box_works(request.param):
-        pytest.skip(f"this machine gives no outer box as {request.param}: attack programs do not run without one")
+        pytest.skip(
+            f"this machine gives no outer box as {request.param}: attack programs do not run without one"
+        )
     return request.param
 
 
@@ -51,12 +55,15 @@ def attack(record, mode, tmp_path):
     text, output = json.dumps(record), tmp_path / "out.json"
     script = (
         "import sys,pathlib; pathlib.Path('/tmp/record.json').write_text(sys.argv[3]); "
-        "sys.path.insert(0, sys.argv[1]); import attack_driver; attack_driver.main(sys.argv[2], '/tmp/record.json')"
+        "sys.path.insert(0, sys.argv[1]); import attack_driver; "
+        "attack_driver.main(sys.argv[2], '/tmp/record.json')"
     )
     command = [sys.executable, str(HERE / "outer_box.py"), mode, str(output)]
     command += [sys.executable, "-c", script, str(HERE), str(REPO), text]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/")
-    assert output.exists() and output.stat().st_size, f"the harness died:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert output.exists() and output.stat().st_size, (
+        f"the harness died:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    )
     return json.loads(output.read_text())
 
 
