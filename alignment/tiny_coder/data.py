@@ -83,6 +83,9 @@ def chunk_batches(
         seed: Of the run.
         batch_tokens: Tokens in a batch on average, without padding.
         families: Only these families; empty for all.
+
+    Raises:
+        ValueError: If over a quarter of the sequences are longer than the last of `EDGES`.
     """
     rows = [
         encode(sequence, tokenizer, weights)
@@ -91,6 +94,12 @@ def chunk_batches(
     Random(f"batches/{seed}/{chunk}").shuffle(rows)
     count = max(1, round(sum(len(tokens) for tokens, _ in rows) / batch_tokens))
     strata = [[row for row in rows if low < len(row[0]) <= high] for low, high in itertools.pairwise(EDGES)]
+    kept = sum(map(len, strata))
+    if kept < 0.75 * len(rows):
+        raise ValueError(
+            f"only {kept} of {len(rows)} training sequences have at most {EDGES[-1]} tokens; raise vocab_size or "
+            "lower mixture.assertions"
+        )
     parts = [_split(stratum, count, high) for stratum, high in zip(strata, EDGES[1:], strict=True) if stratum]
     return [Batch(tuple(part[i] for part in parts)) for i in range(count)]
 

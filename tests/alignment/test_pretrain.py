@@ -24,7 +24,7 @@ from tests.conftest import REPO
 RECIPE = REPO / "recipes/tiny-coder/pretrain.yaml"
 FEW = {
     "families": ["has_over", "count_over", "keep_over"],
-    "vocab_size": 400,
+    "vocab_size": 600,
     "log_steps": 5,
     "save_steps": 10,
 }
@@ -80,6 +80,12 @@ def test_batches_hold_every_sequence_once_and_stay_within_their_size() -> None:
     again = chunk_batches(0, tokenizer, Mixture(), Weights(), seed=0, batch_tokens=1024)
     for one, other in zip(batches, again, strict=True):
         assert all((a.tokens == b.tokens).all() for a, b in zip(one.parts, other.parts, strict=True))
+
+
+def test_a_tokenizer_that_makes_most_sequences_too_long_is_an_error() -> None:
+    small = train_tokenizer((s.prompt for s in sequences(Mixture(), 0, 100)), 258)
+    with pytest.raises(ValueError, match="raise vocab_size"):
+        chunk_batches(0, small, Mixture(), Weights(), seed=0, batch_tokens=1024)
 
 
 def test_a_batch_is_a_random_draw_of_the_corpus_and_not_of_one_length() -> None:

@@ -15,7 +15,7 @@ SMALL = Architecture(hidden_size=32, intermediate_size=64, num_hidden_layers=2, 
 
 @cache
 def tokenizer() -> Any:
-    return train_tokenizer((s.prompt + s.completion for s in sequences(Mixture(), 0, 400)), 400)
+    return train_tokenizer((s.prompt + s.completion for s in sequences(Mixture(), 0, 1500)), 700)
 
 
 def model(seed: int = 0) -> Any:
