@@ -169,7 +169,7 @@ class Sandbox:
                 if not waiting:
                     return
                 while not decided(*waiting[0]):
-                    self._client.pump()
+                    self._client.pump(0.2)  # not for ever: another thread may have taken our messages
                 request, state = waiting.popleft()
                 state.release()
                 yield finish(request, state)

@@ -129,6 +129,7 @@ def _settle_in(orders: socket, there: socket, out: int, level: str, work: str, u
     os.close(null)
     os.close(out)
     boxed = level == FULL
+    zygote.preload()
     with open("/proc/self/statm") as file:
         base = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     if boxed:

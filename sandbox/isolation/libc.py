@@ -38,6 +38,10 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 
 
+class _Filter(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
 def _check(result: int, what: str) -> None:
     if result < 0:
         number = ctypes.get_errno()
@@ -83,11 +87,7 @@ def read_only_tree(target: str) -> None:
 
 def seccomp(program: ctypes.Array[ctypes.c_char], count: int) -> None:
     """Install a BPF filter of `count` instructions; needs no_new_privs."""
-
-    class Filter(ctypes.Structure):
-        _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    prog = Filter(count, ctypes.addressof(program))
+    prog = _Filter(count, ctypes.addressof(program))
     _check(_libc.syscall(_SYS_SECCOMP, ctypes.c_uint(1), ctypes.c_uint(0), ctypes.byref(prog)), "seccomp")
 
 

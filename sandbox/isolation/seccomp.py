@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 
@@ -26,6 +27,7 @@ _LOAD_ARCH = (_LOAD, 0, 0, 4)
 _LOAD_FIRST = (_LOAD, 0, 0, 16)
 _CLONE_THREAD = 0x00010000
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
+_ANY_PID = 0x5A5B5C5D
 _X86 = (0, 0xC000003E)
 _ARM = (1, 0xC00000B7)
 _MACHINES = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
@@ -89,6 +91,26 @@ def zygote_filter() -> bytes:
         _ALLOW,
     ]
     return _assemble([*_head(), *clone3, *clone, *_search(numbers)])
+
+
+@functools.cache
+def _filter_of_any_program() -> bytes:
+    return program_filter(_ANY_PID)
+
+
+def install_program_filter(pid: int) -> None:
+    """Put `program_filter(pid)` on this process; made before the fork, as every program pays for this.
+
+    Raises:
+        OSError: The kernel refuses it.
+    """
+    mark, number = struct.pack("<I", _ANY_PID), struct.pack("<I", pid)
+    install(_filter_of_any_program().replace(mark, number))
+
+
+def prepare() -> None:
+    """Make the filter of programs, once in a zygote."""
+    _filter_of_any_program()
 
 
 def program_filter(pid: int) -> bytes:
