@@ -70,7 +70,7 @@ def test_pairs_that_cannot_train_are_refused(
 
 
 def test_a_missing_file_is_an_error() -> None:
-    with pytest.raises(CodealignError, match="no such preference data: ./nowhere.jsonl"):
+    with pytest.raises(CodealignError, match=r"no such preference data: \./nowhere\.jsonl"):
         load_pairs("./nowhere.jsonl")
 
 

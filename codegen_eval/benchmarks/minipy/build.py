@@ -34,7 +34,8 @@ INPUTS_PER_LEVEL = 2
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One known program of a problem: kind is `right`, `slow` or `wrong`; `completion` continues the
-    prompt."""
+    prompt.
+    """
 
     kind: str
     completion: str

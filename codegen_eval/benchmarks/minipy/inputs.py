@@ -134,7 +134,8 @@ def large(kind: str, inputs: str, params: Params, size: int, rng: Random) -> Any
 
 def levels(kind: str, scale: int) -> tuple[int, int, int, int]:
     """The four sizes of graded inputs: powers of four up to `scale`, or even steps where cost is
-    exponential."""
+    exponential.
+    """
     if kind == "exact":
         return scale // 4, scale // 2, 3 * scale // 4, scale
     return scale // 64, scale // 16, scale // 4, scale

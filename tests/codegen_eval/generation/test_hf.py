@@ -81,7 +81,7 @@ def test_workers_draw_the_same_text_as_one_process(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_an_error_and_nothing_is_downloaded() -> None:
-    with pytest.raises(CodealignError, match="no such model folder: ./nowhere"):
+    with pytest.raises(CodealignError, match=r"no such model folder: \./nowhere"):
         load_model("./nowhere")
 
 
