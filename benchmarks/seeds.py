@@ -2,8 +2,9 @@
 
     python benchmarks/seeds.py --seeds 0 1 2 --out runs/seeds
 
-A seed decides what is drawn: training problems, programs, tests, pairs, the order of training, and the programs of
-both evaluations. The model that it starts from is always the shipped one. Stopped anywhere, the same command goes on.
+A seed decides what is drawn: training problems, programs, tests, pairs, the order of training, and the
+programs of both evaluations. The model that it starts from is always the shipped one. Stopped anywhere, the
+same command goes on.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from codegen_eval.runs import RunDir
 WHOLE = "complete"
 """File in a checkpoint folder that is written last: a folder without it was torn by a kill."""
 
-LOG_RATIO_FLOOR = -30.0
+LOG_RATIO_FLOOR = -15.0
 """Nats: rejected programs pushed this far below the reference go with models that forget how to write
 code."""
 
@@ -60,8 +60,8 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
             self.warned = True
             print(
                 f"warning: rejected programs are now {-rejected:.0f} nats less likely than under the "
-                "reference; the model may be forgetting how to write programs. Lower the learning rate or the "
-                "number of steps.",
+                "reference; the model may be forgetting how to write programs. Lower the learning rate or "
+                "the number of steps.",
                 file=sys.stderr,
             )
 
