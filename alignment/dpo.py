@@ -4,11 +4,15 @@
 
 All options are TRL's: the fields of ScriptArguments, DPOConfig and ModelConfig. Training is TRL's
 DPOTrainer; what we add is told in preference/trainer.py. `output_dir` is a run directory: metrics.jsonl,
-checkpoints, `model/` at the end. Killed anywhere, the same command goes on from the last whole checkpoint.
+checkpoints, `model/` at the end; `--overwrite` starts it anew. Killed anywhere, the same command goes on from
+the last whole checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.cli import guarded
+from alignment.train_command import STATUS_FILE
 from codegen_eval.errors import CodealignError, unknown
 from codegen_eval.runs import RunDir
 
@@ -32,20 +37,43 @@ def parse(argv: Sequence[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     """
     from trl import DPOConfig, ModelConfig, ScriptArguments, TrlParser
 
+    words = [word for word in argv if word != "--overwrite"]
     classes = (ScriptArguments, DPOConfig, ModelConfig)
     known = {name for cls in classes for name in cls.__dataclass_fields__}
-    given = _given(argv)
+    given = _given(words)
     for key in given:
         if key not in known:
             raise unknown("config key", key, known)
     for required in ("model_name_or_path", "dataset_name", "output_dir"):
         if not given.get(required):
             raise CodealignError(f"--{required} is required (on the command line or in the recipe)")
+    said = io.StringIO()
     try:
-        script, training, model = TrlParser(classes).parse_args_and_config(list(argv))
+        with contextlib.redirect_stderr(said):
+            script, training, model = TrlParser(classes).parse_args_and_config(words)
     except (ValueError, TypeError) as error:
         raise CodealignError(f"the training options do not fit: {error}") from None
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # The parser prints all its options first; what is wrong stands last.
+        reason = (said.getvalue().strip().splitlines() or ["?"])[-1].partition("error: ")[2]
+        raise CodealignError(f"the training options do not fit: {reason}") from None
+    _check_numbers(training)
     return script, training, model, given
+
+
+def _check_numbers(training: Any) -> None:
+    """Refuses values with which training would run for nothing; TRL and transformers let them pass."""
+    for name in ("beta", "learning_rate"):
+        value = getattr(training, name)
+        if not (math.isfinite(value) and value > 0):
+            raise CodealignError(f"--{name} must be a finite number above 0 (given: {value})")
+    if training.per_device_train_batch_size < 1 or training.gradient_accumulation_steps < 1:
+        raise CodealignError(
+            "--per_device_train_batch_size and --gradient_accumulation_steps must be 1 or more (given: "
+            f"{training.per_device_train_batch_size}, {training.gradient_accumulation_steps})"
+        )
 
 
 def _given(argv: Sequence[str]) -> dict[str, Any]:
@@ -91,7 +119,9 @@ def run(argv: Sequence[str]) -> RunDir:
         if Path(path).exists()
     }
     identity = {key: value for key, value in given.items() if key not in _NOT_IDENTITY}
-    directory = RunDir.open(Path(training.output_dir), "dpo", identity, inputs=inputs)
+    directory = RunDir.open(
+        Path(training.output_dir), "dpo", identity, overwrite="--overwrite" in argv, inputs=inputs
+    )
     if directory.finished:
         return directory
     pairs = load_pairs(script.dataset_name, script.dataset_train_split)
@@ -147,7 +177,11 @@ def _main(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `alignment.dpo`; errors that a user can mend are one message."""
-    return guarded(_main, list(sys.argv[1:] if argv is None else argv))
+    status = guarded(_main, list(sys.argv[1:] if argv is None else argv))
+    # A launcher makes every failure its own 1; `codealign train` wants ours.
+    if STATUS_FILE in os.environ and os.environ.get("RANK", "0") == "0":
+        Path(os.environ[STATUS_FILE]).write_text(str(status))
+    return status
 
 
 if __name__ == "__main__":

@@ -193,6 +193,8 @@ class Chain:
         target = self.config.out / "train"
         overrides = ["--model_name_or_path", model, "--dataset_name", str(pairs.path / "pairs.jsonl")]
         overrides += ["--output_dir", str(target), "--seed", str(self.config.seed)]
+        if self.config.overwrite:
+            overrides.append("--overwrite")
 
         def run() -> RunDir:
             status = launch("dpo", self.config.recipe, overrides)

@@ -12,8 +12,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alignment.resources import recipe_path
@@ -22,6 +23,9 @@ from codegen_eval.errors import CodealignError, unknown
 METHODS: dict[str, str] = {
     "dpo": "direct preference optimisation on pairs.jsonl (TRL's DPOTrainer)",
 }
+
+STATUS_FILE = "CODEALIGN_STATUS_FILE"
+"""Environment variable: the file to which a trainer writes its exit status."""
 
 # Kills the job's process group when our end of the pipe closes before we said that the job is done, which is
 # what happens when this process is killed. A trainer left alone would disturb the run that follows.
@@ -72,7 +76,8 @@ def launch(method: str, config: Path, overrides: Sequence[str] = (), *, accelera
         accelerate: Name of a file in `recipes/accelerate`, or the path of an Accelerate configuration.
 
     Returns:
-        The launcher's exit status; 128 + n if signal n ended it.
+        The trainer's exit status, or the launcher's where the trainer left none; 128 + n if signal n ended
+        it.
 
     Raises:
         CodealignError: For an unknown method, a missing recipe or launch configuration.
@@ -88,16 +93,22 @@ def launch(method: str, config: Path, overrides: Sequence[str] = (), *, accelera
         raise CodealignError(f"no such Accelerate configuration: {launcher}")
     command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher)]
     command += ["-m", f"alignment.{method}", "--config", str(config), *overrides]
-    with _group(command) as process:
-        _ended(process)
-    status = process.returncode
+    with tempfile.TemporaryDirectory(prefix="codealign-") as folder:
+        note = Path(folder) / "status"
+        with _group(command, {**os.environ, STATUS_FILE: str(note)}) as process:
+            _ended(process)
+        status = process.returncode
+        if status > 0 and note.exists():
+            status = int(note.read_text() or status) or status
     return status if status >= 0 else 128 - status
 
 
 @contextlib.contextmanager
-def _group(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _group(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command in a process group of its own that ends with this block, however the block or we end."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
     watchdog = subprocess.Popen(
         [sys.executable, "-S", "-E", "-c", _WATCHDOG, str(process.pid)],
         stdin=subprocess.PIPE,

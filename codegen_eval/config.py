@@ -5,20 +5,36 @@ An unknown key is an error with the nearest known name, wherever it comes from.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from codegen_eval.errors import CodealignError, unknown
+
+# What a configuration refused last. tyro turns pydantic's error into text; `Config.parse` wants its entries.
+_refused: ContextVar[ValidationError | None] = ContextVar("_refused", default=None)
+_BOX = re.compile("[\u2500-\u257f]+")
 
 
 class Config(BaseModel):
     """Base of every command's configuration: frozen, and nothing but the declared keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False, allow_inf_nan=False)
 
     # Keys that change where or how fast a job runs, never what it makes: a run resumes with other values.
     not_identity: ClassVar[frozenset[str]] = frozenset({"out", "overwrite", "workers"})
@@ -36,26 +52,60 @@ class Config(BaseModel):
             The checked configuration.
 
         Raises:
-            CodealignError: For an unknown key or flag, or a value in the file that does not fit.
-            SystemExit: With status 2 for a bad value on the command line; tyro has explained it.
+            CodealignError: For an unknown key or flag, a missing required one, or a value that does not fit.
+            SystemExit: With status 0 after `--help`.
         """
+        file, rest = _take_config_flag(argv)
+        given = _check_flags(cls, rest)
+        values = _coerced(cls, read_yaml(file), str(file)) if file else {}
+        if not given & {"help", "h"}:
+            absent = [
+                f"--{name.replace('_', '-')}"
+                for name, field in cls.model_fields.items()
+                if field.is_required() and name not in values and name.replace("_", "-") not in given
+            ]
+            if absent:
+                raise CodealignError(f"required: {', '.join(absent)}; see `{prog} --help`")
+        return cls._from_flags(rest, values, prog, description)
+
+    @classmethod
+    def _from_flags(cls, argv: list[str], values: dict[str, Any], prog: str, description: str) -> Self:
+        """The command line, read by tyro, over `values`, its complaints as a CodealignError."""
         import tyro
 
-        file, rest = _take_config_flag(argv)
-        _check_flags(cls, rest)
-        values = _coerced(cls, read_yaml(file), str(file)) if file else {}
         fields: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
             missing = tyro.MISSING if field.is_required() else field.get_default(call_default_factory=True)
             fields[name] = values.get(name, missing)
-        config: Any = tyro.cli(
-            cls,
-            args=rest,
-            default=cls.model_construct(**fields),
-            prog=prog,
-            description=f"{description}\n\n--config FILE.yaml sets the defaults of all options below.",
-        )
+        about_files = "--config FILE.yaml sets the defaults of all options below."
+        said = io.StringIO()
+        _refused.set(None)
+        try:
+            with contextlib.redirect_stderr(said):
+                config: Any = tyro.cli(
+                    cls,
+                    args=argv,
+                    default=cls.model_construct(**fields),
+                    prog=prog,
+                    description=f"{description}\n\n{about_files}",
+                )
+        except (SystemExit, ValidationError) as stop:
+            error = _refused.get()
+            if error is not None:
+                raise _explain(error.errors(), cls, "") from None
+            if isinstance(stop, SystemExit) and stop.code != 2:
+                raise
+            raise CodealignError(_unboxed(said.getvalue())) from None
         return cast(Self, config)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            _refused.set(error)
+            raise
 
     def identity(self) -> dict[str, Any]:
         """The keys and plain values that decide what the job makes; a run resumes only if they agree."""
@@ -80,7 +130,7 @@ def load_config(path: Path, cls: type[C], overrides: Mapping[str, Any] | None = 
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, cls, str(path)) from None
+        raise _explain(error.errors(), cls, f"{path}: ") from None
 
 
 def to_yaml(config: BaseModel | Mapping[str, Any]) -> str:
@@ -143,15 +193,29 @@ def _take_config_flag(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
     return (Path(files[0]) if files else None), rest
 
 
-def _check_flags(cls: type[Config], argv: Sequence[str]) -> None:
-    """Refuses a flag that no field has, with the nearest name; tyro alone would not give it."""
+def _check_flags(cls: type[Config], argv: Sequence[str]) -> set[str]:
+    """The flags that are given; one that no field has is refused with the nearest name, unlike by tyro."""
     known = {name.replace("_", "-") for name in cls.model_fields}
+    given = {"h"} & {argument.removeprefix("-") for argument in argv}
     for argument in argv:
         if not argument.startswith("--") or argument == "--":
             continue
         flag = argument[2:].partition("=")[0].partition(".")[0].replace("_", "-")
         if flag not in known and flag.removeprefix("no-") not in known and flag != "help":
             raise unknown("option", f"--{flag}", {f"--{name}" for name in known | {"config"}})
+        given.add(flag)
+    return given
+
+
+def _unboxed(text: str) -> str:
+    """What tyro wrote into its box, in one line, without the part after the rule (where help is found)."""
+    lines: list[str] = []
+    for line in text.splitlines()[1:]:
+        words = _BOX.sub(" ", line).split()
+        if not words and "\u2500" in line:
+            break
+        lines += words
+    return " ".join(lines) or " ".join(text.split())
 
 
 def _coerced(cls: type[Config], values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -161,29 +225,34 @@ def _coerced(cls: type[Config], values: dict[str, Any], source: str) -> dict[str
     except ValidationError as error:
         real = [e for e in error.errors() if not (e["type"] == "missing" and len(e["loc"]) == 1)]
         if real:
-            raise _explain(error, cls, source) from None
+            raise _explain(real, cls, f"{source}: ") from None
     return {
         name: TypeAdapter[Any](cls.model_fields[name].annotation or Any).validate_python(value)
         for name, value in values.items()
     }
 
 
-def _explain(error: ValidationError, cls: type[BaseModel], source: str) -> CodealignError:
-    """One line for each thing that pydantic found, in our words where it is a key."""
+def _explain(entries: Sequence[ErrorDetails], cls: type[BaseModel], source: str) -> CodealignError:
+    """One line for each thing that pydantic found, in our words where it is a key.
+
+    Args:
+        entries: pydantic's findings.
+        cls: The configuration's class.
+        source: The file's name and a colon; empty for the command line, whose options are named as such.
+    """
     lines = []
-    for entry in error.errors():
+    for entry in entries:
         *parents, last = entry["loc"] or ("",)
         key = ".".join(str(part) for part in entry["loc"])
+        name = f"config key {key!r}" if source else f"--{key.replace('_', '-')}"
         if entry["type"] == "extra_forbidden":
             lines.append(str(unknown("config key", str(last), _keys_at(cls, parents))))
         elif entry["type"] == "missing":
-            lines.append(f"config key {key!r} is required")
+            lines.append(f"{name} is required")
         else:
-            where = f"config key {key!r}: " if key else ""
-            lines.append(
-                f"{where}{entry['msg'].removeprefix('Value error, ')} (given: {_short(entry['input'])})"
-            )
-    return CodealignError(f"{source}: " + "\n  ".join(lines))
+            message = entry["msg"].removeprefix("Value error, ")
+            lines.append(f"{name + ': ' if key else ''}{message} (given: {_short(entry['input'])})")
+    return CodealignError(source + "\n  ".join(lines))
 
 
 def _keys_at(cls: type[BaseModel], parents: Sequence[str | int]) -> list[str]:

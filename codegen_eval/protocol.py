@@ -50,10 +50,8 @@ def describe(command: str, config: Mapping[str, Any], inputs: Mapping[str, Path]
 
 
 def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What makes two protocols different runs, as "key: old, now new"; empty if they are the same run."""
+    """What makes two runs of one command different, as "key: old, now new"; empty if they are the same."""
     found = []
-    if before["command"] != now["command"]:
-        found.append(f"command: {before['command']}, now {now['command']}")
     old, new = before["config"], now["config"]
     for key in sorted((set(old) | set(new)) - set(now["inputs"])):
         if old.get(key) != new.get(key):

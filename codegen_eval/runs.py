@@ -57,22 +57,23 @@ class RunDir:
 
         Raises:
             CodealignError: If another configuration or other inputs made the run (the keys are named), the
-                directory is not a run of ours, another process is writing to it, an input is missing, or
-                the disk refuses.
+                directory is not a run of ours or of another command, an input lies in it, another process
+                is writing to it, an input is missing, or the disk refuses.
         """
         path = Path(path)
         run = cls(path)
+        _apart(path, inputs or {})
         protocol = describe(command, config, inputs or {})
         with _disk(path, "nothing was lost"):
             _make(path)
             _lock(path)
             for leftover in path.glob(f"{TEMPORARY}*"):
                 leftover.unlink()
-            if overwrite and run._is_ours():
+            before = run._found(command)
+            if before is not None and overwrite:
                 run._clear()
-            if run._is_ours():
-                run._resume(protocol)
-            else:
+                before = None
+            if before is None or not run._continues(before, protocol):
                 run.write_json(PROTOCOL, protocol)
             run.write_text("config.yaml", _yaml(protocol["config"]))
         return run
@@ -155,22 +156,25 @@ class RunDir:
         if handle is not None:
             os.close(handle)
 
-    def _is_ours(self) -> bool:
-        """Whether a run of ours lies here; False for an empty directory, an error for somebody else's."""
+    def _found(self, command: str) -> dict[str, Any] | None:
+        """The protocol of this command's run that lies here; None for an empty directory.
+
+        What is not ours, or was made by another command, is refused: it is never gone on with nor removed.
+        """
+        what = "files but is not a run directory of codealign"
         try:
             found = json.loads((self.path / PROTOCOL).read_text(encoding="utf-8"))
             if isinstance(found, dict) and found.get("format") == FORMAT:
-                return True
+                if found["command"] == command:
+                    return found
+                what = f"a run of `{found['command']}`, not of `{command}`"
         except FileNotFoundError:
             if not any(not entry.name.startswith(_HIDDEN) for entry in self.path.iterdir()):
-                return False
+                return None
         except ValueError:
             pass
         self.close()
-        raise CodealignError(
-            f"{self.path} holds files but is not a run directory of codealign, so it is left alone; "
-            "choose another --out"
-        )
+        raise CodealignError(f"{self.path} holds {what}, so it is left alone; choose another run directory")
 
     def _clear(self) -> None:
         """Removes the run; the proof that it is ours goes last, so that a kill in between can be mended."""
@@ -183,15 +187,25 @@ class RunDir:
                 entry.unlink()
         (self.path / PROTOCOL).unlink()
 
-    def _resume(self, protocol: Mapping[str, Any]) -> None:
-        keys = differing_keys(self.read_json(PROTOCOL), protocol)
-        if keys:
-            self.close()
-            raise CodealignError(
-                f"{self.path} was made with another configuration ({'; '.join(keys)}). "
-                "Give the old values to go on, choose another --out, or start anew with --overwrite"
-            )
-        _drop_torn_line(self.path / "metrics.jsonl")
+    def _continues(self, before: Mapping[str, Any], protocol: Mapping[str, Any]) -> bool:
+        """Whether the run that lies here is the one that starts now.
+
+        False where it is another one that has made nothing yet: a command that was refused for a typing
+        error, say, must not bar its directory to the mended one.
+        """
+        keys = differing_keys(before, protocol)
+        if not keys:
+            _drop_torn_line(self.path / "metrics.jsonl")
+            return True
+        if all(
+            e.name in (PROTOCOL, "config.yaml") or e.name.startswith(_HIDDEN) for e in self.path.iterdir()
+        ):
+            return False
+        self.close()
+        raise CodealignError(
+            f"{self.path} was made with another configuration ({'; '.join(keys)}). "
+            "Give the old values to go on, choose another run directory, or start anew with --overwrite"
+        )
 
     def _check_count(self, folder: Path, parts: int) -> None:
         """The number of parts is fixed by the first call: pieces of another division must not be mixed in."""
@@ -232,6 +246,18 @@ class RunDir:
             write_whole(target, (_piece(folder, part).read_bytes() for part in range(parts)))
 
 
+def _apart(path: Path, inputs: Mapping[str, Path]) -> None:
+    """Refuses a run directory that holds one of the run's inputs (it could overwrite it) or lies in one."""
+    target = path.resolve()
+    for name, given in inputs.items():
+        source = Path(given).resolve()
+        if source.is_relative_to(target) or (source.is_dir() and target.is_relative_to(source)):
+            raise CodealignError(
+                f"the run directory {path} and the input {name} ({given}) lie in each other; "
+                "choose another run directory"
+            )
+
+
 def _piece(folder: Path, part: int) -> Path:
     return folder / f"{part:06d}.jsonl"
 
@@ -244,7 +270,7 @@ def _yaml(config: Mapping[str, Any]) -> str:
 
 def _make(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise CodealignError(f"{path} is a file; a run needs a directory: choose another --out")
+        raise CodealignError(f"{path} is a file; a run needs a directory: choose another one")
     path.mkdir(parents=True, exist_ok=True)
 
 
@@ -259,7 +285,7 @@ def _lock(path: Path) -> None:
     except BlockingIOError:
         os.close(handle)
         raise CodealignError(
-            f"another process is working in {path}; wait for it, or choose another --out"
+            f"another process is working in {path}; wait for it, or choose another run directory"
         ) from None
     except OSError:
         # Some network file systems have no locks: the run is still safe as long as it is started once.

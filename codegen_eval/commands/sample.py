@@ -14,6 +14,7 @@ from codegen_eval.benchmarks.base import load
 from codegen_eval.config import Config
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.base import Request, Sampling
+from codegen_eval.generation.hf import check_folder
 from codegen_eval.generation.pool import GeneratorPool
 from codegen_eval.progress import track
 from codegen_eval.records import Prompt
@@ -163,6 +164,8 @@ def run(config: SampleConfig) -> RunDir:
     wanted = {"programs": config.programs, "tests": config.tests}
     if not any(wanted.values()):
         raise CodealignError("nothing to draw: --programs and --tests are both 0")
+    check_folder(config.model)
+    prompts = chosen_prompts(config)
     folder = Path(config.model)
     inputs = {"model": folder} if folder.exists() else {}
     directory = RunDir.open(
@@ -170,7 +173,6 @@ def run(config: SampleConfig) -> RunDir:
     )
     if directory.finished:
         return directory
-    prompts = chosen_prompts(config)
     pool = GeneratorPool(config.model, dtype=config.dtype, device=config.device, workers=_workers(config))
     for kind, count in wanted.items():
         if count:

@@ -7,6 +7,7 @@ computed once for all its samples.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,26 @@ if TYPE_CHECKING:
 _DEPART = 0.1
 
 
+def check_folder(path: str) -> None:
+    """Refuses, without loading anything heavy, a path that cannot be a model.
+
+    Raises:
+        CodealignError: If the folder is missing, or its config.json is missing or broken.
+    """
+    folder = Path(path)
+    local = folder.is_absolute() or path.startswith(".") or path.count("/") != 1 or folder.parent.is_dir()
+    if not folder.is_dir():
+        if local:
+            raise CodealignError(f"no such model folder: {path}")
+        return
+    if not (folder / "config.json").is_file():
+        raise CodealignError(f"{path} holds no model: config.json is missing")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CodealignError(f"{path} holds no model: config.json is not valid JSON ({error})") from None
+
+
 def load_model(path: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
     """Model and tokenizer from a local folder or a hub id that the user named.
 
@@ -31,32 +52,42 @@ def load_model(path: str, *, dtype: str = "auto", device: str | None = None) -> 
         device: Torch device; the first GPU if there is one, else the CPU.
 
     Raises:
-        CodealignError: If the folder is missing, or holds no model or no tokenizer.
+        CodealignError: If the folder is missing, or holds no model or no tokenizer; for an unknown dtype or
+            device.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    folder = Path(path)
-    if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") != 1):
-        raise CodealignError(f"no such model folder: {path}")
-    if folder.is_dir() and not (folder / "config.json").exists():
-        raise CodealignError(f"{path} holds no model: config.json is missing")
+    check_folder(path)
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise CodealignError(f"unknown dtype {dtype!r}: give auto, float32, bfloat16 or float16")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CodealignError(
-            f"{path} holds no tokenizer that transformers can load ({_first_line(error)}); "
+        advice = (
             "copy tokenizer.json and tokenizer_config.json beside the weights"
+            if Path(path).is_dir()
+            else "check the hub id and the connection, or give a folder"
+        )
+        raise CodealignError(
+            f"{path} holds no tokenizer that transformers can load ({_first_line(error)}); {advice}"
         ) from None
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    except (OSError, ValueError) as error:
+    except ImportError:
+        raise
+    except Exception as error:
+        # Broken weights show as errors of safetensors, torch, transformers: there is no common class.
         raise CodealignError(
             f"cannot load a causal language model from {path}: {_first_line(error)}"
         ) from None
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return model.to(device).eval(), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise CodealignError(f"cannot use the device {device!r}: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -52,16 +52,17 @@ class GeneratorPool:
 
 
 _generator: Generator | None = None
+_arguments: tuple[str, str, str | None]
 
 
 def _start(model: str, dtype: str, device: str | None, parent: int) -> None:
-    """Makes a worker's generator; the worker dies with the process that started it."""
-    global _generator
+    """Notes what the worker will load; the worker dies with the process that started it."""
+    global _arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    _generator = _loaded(model, dtype, device)
+    _arguments = (model, dtype, device)
 
 
 def _loaded(model: str, dtype: str, device: str | None) -> Generator:
@@ -76,5 +77,7 @@ def _loaded(model: str, dtype: str, device: str | None) -> Generator:
 
 
 def _draw(requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:
-    assert _generator is not None
+    global _generator
+    # Loaded here and not at the start of the worker, since errors of this function reach the caller.
+    _generator = _generator or _loaded(*_arguments)
     return _generator.generate(requests, sampling)

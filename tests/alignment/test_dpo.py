@@ -44,6 +44,38 @@ def test_prompt_and_completion_are_tokenised_as_they_were_sampled() -> None:
     assert encoded["prompt_ids"] + encoded["chosen_ids"][:-1] != joint, "the boundary merges when joined"
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--beta", "nan"], "--beta must be a finite number above 0"),
+        (["--beta", "0"], "--beta must be a finite number above 0"),
+        (["--beta=-0.1"], "--beta must be a finite number above 0"),
+        (["--learning_rate", "nan"], "--learning_rate must be"),
+        (["--learning_rate", "fast"], r"options do not fit: argument --learning_rate.*: invalid float value"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size"),
+        (["--betta", "1"], "did you mean 'beta'"),
+    ],
+)
+def test_options_that_cannot_train_are_one_plain_message(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from alignment import dpo
+
+    needed = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", str(tmp_path / "run")]
+    cpu = ["--use_cpu", "true", "--bf16", "false"]
+    with pytest.raises(CodealignError, match=message):
+        dpo.run([*needed, *cpu, *flags])
+    assert "usage:" not in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_overwrite_is_an_option_of_ours_and_not_of_trl(tmp_path: Path) -> None:
+    from alignment import dpo
+
+    argv = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", str(tmp_path)]
+    assert "overwrite" not in dpo.parse([*argv, "--overwrite", "--use_cpu", "true", "--bf16", "false"])[3]
+
+
 def test_long_rows_are_dropped_whole_and_counted(tmp_path: Path) -> None:
     rows = [pair(0), pair(1, chosen="    return 1" + " + 1" * 100 + "\n"), pair(2)]
     dataset = load_pairs(str(write(tmp_path / "pairs.jsonl", rows)))

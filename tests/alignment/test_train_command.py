@@ -55,15 +55,23 @@ def test_the_command_line_is_handed_on(recipe: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(train_command, "_LAUNCHER", "import sys; print(sys.argv[1:]); sys.exit(7)")
     real = train_command._group
 
-    def spy(command: list[str]) -> object:
+    def spy(command: list[str], *rest: object) -> object:
         seen.append(command)
-        return real(command)
+        return real(command, *rest)
 
     monkeypatch.setattr(train_command, "_group", spy)
     assert train_command.main(["dpo", "--config", str(recipe), "--beta", "0.1", "--seed=3"]) == 7
     assert seen[0][0] == sys.executable
     assert seen[0][-7:] == ["-m", "alignment.dpo", "--config", str(recipe), "--beta", "0.1", "--seed=3"]
     assert str(REPO / "recipes" / "accelerate" / "single.yaml") in seen[0]
+
+
+def test_the_trainers_own_status_wins_over_the_launchers(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = f"open(os.environ[{train_command.STATUS_FILE!r}], 'w').write('2')"
+    monkeypatch.setattr(train_command, "_LAUNCHER", f"import os, sys; {note}; sys.exit(1)")
+    assert train_command.launch("dpo", recipe) == 2
 
 
 def test_a_launcher_ended_by_a_signal_has_the_shells_status(

@@ -56,12 +56,43 @@ def test_a_new_run_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_the_same_run_is_taken_up_and_another_is_refused_by_key(tmp_path: Path) -> None:
-    opened(tmp_path / "run", k=[1, 2], name="x")
+    opened(tmp_path / "run", k=[1, 2], name="x").log(step=1)
     opened(tmp_path / "run", k=(1, 2), name="x")
     with pytest.raises(CodealignError, match=r"name: 'x', now 'y'.*--overwrite"):
         opened(tmp_path / "run", k=[1, 2], name="y")
-    with pytest.raises(CodealignError, match="command: job, now other"):
-        RunDir.open(tmp_path / "run", "other", {"seed": 1, "k": [1, 2], "name": "x"})
+    for overwrite in (False, True):
+        with pytest.raises(CodealignError, match="holds a run of `job`, not of `other`, so it is left alone"):
+            RunDir.open(tmp_path / "run", "other", {"seed": 1, "k": [1, 2], "name": "x"}, overwrite=overwrite)
+    assert list(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == [{"step": 1}]
+
+
+def test_a_run_that_has_made_nothing_does_not_bar_its_directory(tmp_path: Path) -> None:
+    opened(tmp_path / "run", split="trian")
+    run = opened(tmp_path / "run", split="train")
+    assert run.read_json("protocol.json")["config"]["split"] == "train"
+    assert "train\n" in (tmp_path / "run" / "config.yaml").read_text()
+    stopped = run.build("rows", 3, produce)
+    assert stopped.exists()
+    with pytest.raises(CodealignError, match="split: 'train', now 'trian'"):
+        opened(tmp_path / "run", split="trian")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_never_lies_where_its_input_does(tmp_path: Path, overwrite: bool) -> None:
+    first = opened(tmp_path / "run")
+    data = first.build("rows", 3, produce)
+    first.finish()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    kept = data.read_bytes()
+    for out, source in (
+        (tmp_path / "run", data),
+        (tmp_path / "link", data),
+        (tmp_path, data),
+        (tmp_path / "run" / "inner", tmp_path / "run"),
+    ):
+        with pytest.raises(CodealignError, match="lie in each other; choose another"):
+            RunDir.open(out, "job", {"seed": 1}, overwrite=overwrite, inputs={"data": source})
+    assert data.read_bytes() == kept and first.finished
 
 
 def test_changed_input_is_refused_but_a_moved_one_is_not(tmp_path: Path) -> None:
@@ -71,7 +102,7 @@ def test_changed_input_is_refused_but_a_moved_one_is_not(tmp_path: Path) -> None
     def start() -> RunDir:
         return RunDir.open(tmp_path / "run", "job", {"data": str(data)}, inputs={"data": data})
 
-    start().close()
+    start().log(step=1)
     data = data.rename(tmp_path / "moved")
     start().close()
     data.write_text("two")
@@ -85,7 +116,9 @@ def test_folder_input_counts_by_its_files(tmp_path: Path) -> None:
     (model / "weights").write_text("1")
 
     def start() -> None:
-        RunDir.open(tmp_path / "run", "job", {}, inputs={"model": model}).close()
+        run = RunDir.open(tmp_path / "run", "job", {}, inputs={"model": model})
+        run.log(step=1)
+        run.close()
 
     start()
     (model / ".cache").write_text("hidden files do not count")

@@ -214,7 +214,7 @@ def test_programs_of_another_prompt_are_refused(tmp_path: Path, monkeypatch: pyt
     ("command", "flags", "message"),
     [
         (rank, ["--ranker", "b5"], "did you mean 'b4'"),
-        (rank, ["--ranker", "b4", "--beta-0", "nan"], "finite number above 0"),
+        (rank, ["--ranker", "b4", "--beta-0", "nan"], "number"),
         (rank, ["--alpha-xy", "-1"], "finite number above 0"),
         (pairs, ["--rankings", "r", "--efficiency-share", "1.0"], "less than 1"),
         (pairs, ["--rankings", "r", "--pairs-per-problem", "0"], "greater than or equal to 1"),

@@ -90,6 +90,13 @@ def test_what_cannot_be_drawn_is_refused(
         sample.run(config(**{"model": model, "out": tmp_path / "run", **changes}))
 
 
+def test_what_is_refused_leaves_nothing_behind(model: str, tmp_path: Path) -> None:
+    for changes in ({"model": "./nowhere"}, {"split": "nope"}, {"limit": 10**6}):
+        with pytest.raises(CodealignError):
+            sample.run(config(changes.pop("model", model), tmp_path / "run", **changes))
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_template_without_the_prompt_is_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must contain \{prompt\}"):
         config(model, tmp_path, test_template="write tests")

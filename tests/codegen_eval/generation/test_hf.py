@@ -85,6 +85,40 @@ def test_a_missing_folder_is_an_error_and_nothing_is_downloaded() -> None:
         load_model("./nowhere")
 
 
+def test_a_missing_folder_beside_an_existing_one_is_no_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CodealignError, match="no such model folder: models/nope"):
+        load_model("models/nope")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("config.json", "not valid JSON"), ("model.safetensors", "load")]
+)
+def test_torn_files_are_an_error(tmp_path: Path, name: str, message: str) -> None:
+    folder = tiny.save_model(tmp_path / "model")
+    (folder / name).write_bytes((folder / name).read_bytes()[:40])
+    with pytest.raises(CodealignError, match=message):
+        load_model(str(folder))
+
+
+def test_an_unknown_dtype_or_device_is_an_error(tmp_path: Path) -> None:
+    folder = str(tiny.save_model(tmp_path / "model"))
+    with pytest.raises(CodealignError, match="unknown dtype 'float33'"):
+        load_model(folder, dtype="float33")
+    with pytest.raises(CodealignError, match="cannot use the device 'nowhere'"):
+        load_model(folder, device="nowhere")
+
+
+def test_what_workers_cannot_load_is_the_same_error(tmp_path: Path) -> None:
+    tiny.model().save_pretrained(tmp_path)
+    pool = GeneratorPool(str(tmp_path), dtype="float32", device="cpu", workers=2)
+    with pytest.raises(CodealignError, match="holds no tokenizer"):
+        list(pool.generate([(i, [request]) for i, request in enumerate(requests(1))], Sampling()))
+
+
 def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CodealignError, match=r"config.json is missing"):
         load_model(str(tmp_path))
