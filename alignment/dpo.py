@@ -180,7 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = guarded(_main, list(sys.argv[1:] if argv is None else argv))
     # A launcher makes every failure its own 1; `codealign train` wants ours.
     if STATUS_FILE in os.environ and os.environ.get("RANK", "0") == "0":
-        Path(os.environ[STATUS_FILE]).write_text(str(status))
+        with contextlib.suppress(OSError):
+            Path(os.environ[STATUS_FILE]).write_text(str(status))
     return status
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 20
+
 
 class CodealignError(ValueError):
     """What is wrong, which value, what to do: the command line prints it, no traceback, and exits with 2."""
@@ -19,10 +21,11 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> CodealignError:
-    """The error for a name that nobody knows: it gives the nearest name, then all there are."""
+    """The error for a name that nobody knows: it gives the nearest name, then all there are (at most 20)."""
     ranked = nearest_first(name, known)
     if not ranked:
         return CodealignError(f"unknown {kind} {name!r}: there is none")
+    more = f" and {len(ranked) - _LISTED} more" if len(ranked) > _LISTED else ""
     close = difflib.SequenceMatcher(None, name.lower(), ranked[0].lower()).ratio() >= 0.5
     hint = f"did you mean {ranked[0]!r}? " if close else ""
-    return CodealignError(f"unknown {kind} {name!r}; {hint}There are: {', '.join(ranked)}")
+    return CodealignError(f"unknown {kind} {name!r}; {hint}There are: {', '.join(ranked[:_LISTED])}{more}")

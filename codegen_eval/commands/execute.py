@@ -63,7 +63,10 @@ def completions(path: Path, prompts: Sequence[Prompt]) -> dict[str, list[str]]:
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for sample in read_samples(path):
         if sample.task_id not in known:
-            raise CodealignError(f"{path}: {unknown('task id', sample.task_id, known)}"[:500])
+            raise CodealignError(
+                f"{path}: {unknown('task id', sample.task_id, known)}. "
+                "Give the benchmark, data set and split that the samples were drawn for"
+            )
         if sample.completion is None:
             raise CodealignError(
                 f"{path}: sample {sample.sample} of task {sample.task_id!r} has no completion; "

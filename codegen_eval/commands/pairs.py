@@ -93,6 +93,8 @@ def run(config: PairsConfig, timer: Timer | None = None) -> RunDir:
         return run_dir
     prompts = {p.task_id: p.public() for p in load(config.benchmark, config.dataset, config.split)}
     problems = join(prompts, read_jsonl(config.matrices), read_jsonl(config.rankings))
+    if not problems:
+        raise CodealignError(f"{config.matrices} holds no matrices")
     timings: dict[str, dict[str, Any]] = {}
     funnel: Counter[str] = Counter(problems=len(problems))
     if config.efficiency_share > 0:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from codegen_eval.config import Config
+from codegen_eval.errors import CodealignError
 from codegen_eval.ranking.common import RANKERS, Weights
 from codegen_eval.ranking.rows import RankOptions, ranking_row, read_matrix_row
 from codegen_eval.runs import RunDir, read_jsonl
@@ -52,7 +53,11 @@ class RankConfig(Config):
 
 
 def run(config: RankConfig) -> RunDir:
-    """Writes rankings.jsonl, one row a problem."""
+    """Writes rankings.jsonl, one row a problem.
+
+    Raises:
+        CodealignError: For an unknown ranker, a file that holds no matrices or broken ones.
+    """
     RANKERS.get(config.ranker)
     options = RankOptions(
         ranker=config.ranker,
@@ -72,7 +77,10 @@ def run(config: RankConfig) -> RunDir:
     )
 
     def produce(_: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        yield 0, [ranking_row(read_matrix_row(row), options) for row in read_jsonl(config.matrices)]
+        ranked = [ranking_row(read_matrix_row(row), options) for row in read_jsonl(config.matrices)]
+        if not ranked:
+            raise CodealignError(f"{config.matrices} holds no matrices")
+        yield 0, ranked
 
     path = run_dir.build("rankings", 1, produce)
     rows = list(read_jsonl(path))

@@ -77,3 +77,8 @@ def test_a_benchmark_without_problems_or_with_twins_is_an_error(monkeypatch: pyt
 def test_what_the_chain_sees_of_a_problem_holds_no_answer() -> None:
     public = Problem("t", "def f():", "f", (), "    secret", ((("secret",),),)).public()
     assert "secret" not in repr(public)
+
+
+def test_a_long_list_of_names_is_cut_after_the_nearest() -> None:
+    said = str(unknown("task id", "t/7", [f"t/{i}" for i in range(500)]))
+    assert "did you mean 't/7'" in said and said.endswith(" and 480 more") and len(said) < 300

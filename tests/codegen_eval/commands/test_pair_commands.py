@@ -229,6 +229,16 @@ def test_bad_flags_are_a_clear_error(
     assert re.search(message, str(caught.value) + capsys.readouterr().err)
 
 
+def test_a_file_without_matrices_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").touch()
+    (tmp_path / "r.jsonl").touch()
+    with pytest.raises(CodealignError, match=r"m.jsonl holds no matrices"):
+        rank.main(["--matrices", str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "a")])
+    with pytest.raises(CodealignError, match=r"m.jsonl holds no matrices"):
+        files = ["--matrices", str(tmp_path / "m.jsonl"), "--rankings", str(tmp_path / "r.jsonl")]
+        pairs.main([*files, "--out", str(tmp_path / "b")])
+
+
 def test_rank_command_records_the_hyperparameters_in_force(tmp_path: Path) -> None:
     chain(tmp_path)
     matrices = str(tmp_path / "matrices/matrices.jsonl")
