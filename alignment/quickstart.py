@@ -98,26 +98,36 @@ class Chain:
         """Arguments that every step takes."""
         return {"out": self.config.out / name, "overwrite": self.config.overwrite}
 
-    def evaluate(self, name: str, model: str) -> tuple[RunDir, RunDir]:
-        """Draws programs for the evaluation split and scores them on its hidden tests."""
-        from codegen_eval.commands import eval as eval_command
+    def draw(self, name: str, title: str, model: str, split: str, **more: Any) -> RunDir:
+        """Has the model write programs (and tests) for a split."""
         from codegen_eval.commands import sample
 
         c = self.config
-        drawn = sample.SampleConfig(
-            **self.folder(f"{name}-samples"),
+        asked = sample.SampleConfig(
+            **self.folder(name),
             model=model,
             benchmark=c.benchmark,
-            split=c.eval_split,
-            programs=c.eval_samples,
+            split=split,
             temperature=c.temperature,
             max_program_tokens=c.max_program_tokens,
             dtype="float32",
             seed=c.seed,
             workers=c.workers,
+            **more,
         )
-        samples = self.step(
-            f"{name}: the model writes programs for the {c.eval_split} split", lambda: sample.run(drawn)
+        return self.step(title, lambda: sample.run(asked))
+
+    def evaluate(self, name: str, model: str) -> tuple[RunDir, RunDir]:
+        """Draws programs for the evaluation split and scores them on its hidden tests."""
+        from codegen_eval.commands import eval as eval_command
+
+        c = self.config
+        samples = self.draw(
+            f"{name}-samples",
+            f"{name}: the model writes programs for the {c.eval_split} split",
+            model,
+            c.eval_split,
+            programs=c.eval_samples,
         )
         scored = eval_command.EvalConfig(
             **self.folder(f"{name}-eval"),
@@ -133,32 +143,25 @@ class Chain:
 
     def pairs(self, model: str) -> RunDir:
         """From the model's own programs and tests to preference pairs."""
-        from codegen_eval.commands import execute, pairs, rank, sample
+        from codegen_eval.commands import execute, pairs, rank
 
         c = self.config
-        asked = sample.SampleConfig(
-            **self.folder("samples"),
-            model=model,
-            benchmark=c.benchmark,
-            split=c.data_split,
+        tests = c.tests if "own" in c.sources else 0
+        samples = self.draw(
+            "samples",
+            "the model writes programs and tests for training problems",
+            model,
+            c.data_split,
             limit=c.problems,
             programs=c.programs,
-            tests=c.tests if "own" in c.sources else 0,
-            temperature=c.temperature,
+            tests=tests,
             test_temperature=c.test_temperature,
-            max_program_tokens=c.max_program_tokens,
             max_test_tokens=c.max_test_tokens,
-            dtype="float32",
-            seed=c.seed,
-            workers=c.workers,
-        )
-        samples = self.step(
-            "the model writes programs and tests for training problems", lambda: sample.run(asked)
         )
         executed = execute.ExecuteConfig(
             **self.folder("matrices"),
             programs=samples.path / "programs.jsonl",
-            tests=samples.path / "tests.jsonl" if asked.tests else None,
+            tests=samples.path / "tests.jsonl" if tests else None,
             sources=c.sources,
             benchmark=c.benchmark,
             split=c.data_split,

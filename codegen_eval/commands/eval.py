@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -48,7 +48,7 @@ class EvalConfig(Config):
     """Wall-clock limit of each test, for programs that sleep."""
     memory_mb: PositiveInt = 1024
     """Memory limit of a program, MiB."""
-    isolation: str = "full"
+    isolation: Literal["full", "process"] = "full"
     """Isolation to insist on; `codealign doctor` shows what this machine allows."""
     workers: PositiveInt | None = None
     """Programs that run at the same time; by default as many as there are cores."""

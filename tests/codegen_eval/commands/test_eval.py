@@ -113,6 +113,7 @@ def keep_one_line(path: Path) -> None:
         (Path.unlink, [], "no such file: "),
         (keep_one_line, [], "5 of 6 tasks have no sample: 'Add/2'"),
         (None, ["--k", "5"], "k=5 needs at least 5 samples, task 'Add/1' has 4; lower k or draw more"),
+        (None, ["--isolation", "strong"], "invalid choice 'strong'"),
         (None, ["--split", "train"], "only the split 'test'"),
         (None, ["--benchmark", "humanevel"], "did you mean 'humaneval'"),
         (None, ["--sede", "3"], "unknown option '--sede'; did you mean '--seed'"),

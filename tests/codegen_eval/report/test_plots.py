@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -47,25 +48,18 @@ def test_every_problem_is_in_the_scatter() -> None:
     assert sum(int(row[2]) for row in plot.rows) == 170
 
 
+def results(problems: list[dict[str, Any]]) -> EvalResults:
+    figures = {"benchmark": "b", "n_problems": len(problems), "pass_at_k": {"1": {"value": 0.5}}}
+    return EvalResults.model_validate({**figures, "problems": problems})
+
+
 def test_ids_without_families_make_no_family_figure() -> None:
-    results = {
-        "benchmark": "b",
-        "n_problems": 2,
-        "pass_at_k": {"1": {"value": 0.5}},
-        "problems": [{"task_id": f"HumanEval/{i}", "n": 1, "c": i % 2} for i in range(4)],
-    }
-    one = EvalResults.model_validate(results)
+    one = results([{"task_id": f"HumanEval/{i}", "n": 1, "c": i % 2} for i in range(4)])
     assert plots.families(one, one) is None
 
 
 def test_many_families_are_drawn_in_part_and_tabled_whole() -> None:
-    results = {
-        "benchmark": "b",
-        "n_problems": 200,
-        "pass_at_k": {"1": {"value": 0.5}},
-        "problems": [{"task_id": f"m/family{i}/0", "n": 10, "c": i % 11} for i in range(200)],
-    }
-    one = EvalResults.model_validate(results)
+    one = results([{"task_id": f"m/family{i}/0", "n": 10, "c": i % 11} for i in range(200)])
     plot = plots.families(one, one)
     assert plot is not None
     assert len(plot.rows) == 200
