@@ -216,6 +216,7 @@ def run(config: QuickstartConfig) -> RunDir:
 
     model = _located(config.model)
     config = config.model_copy(update={"recipe": Path(_located(str(config.recipe)))})
+    _check(config, model)
     chain = Chain(config)
     if config.until == "pairs":
         pairs = chain.pairs(model)
@@ -238,6 +239,34 @@ def run(config: QuickstartConfig) -> RunDir:
     print(f"\nmodel:  {trained.path / 'model'}\npairs:  {pairs.path / 'pairs.jsonl'}")
     print(f"report: {written.path / 'report.html'}\n({time.monotonic() - chain.started:.0f} s)")
     return written
+
+
+def _check(config: QuickstartConfig, model: str) -> None:
+    """Refuses at once what a later step would refuse after minutes of work.
+
+    Raises:
+        CodealignError: For no source of tests, an unknown ranker, benchmark or split, more problems than
+            there are, a missing model or recipe.
+    """
+    from codegen_eval.benchmarks.base import load
+    from codegen_eval.generation.hf import check_folder
+    from codegen_eval.ranking.common import RANKERS
+
+    if not config.sources or (config.sources == ("own",) and not config.tests):
+        raise CodealignError(
+            "no source of tests: give --sources own, examples, or both, and --tests above 0 for own"
+        )
+    RANKERS.get(config.ranker)
+    check_folder(model)
+    if not config.recipe.is_file():
+        raise CodealignError(f"no such recipe: {config.recipe}")
+    there = len(load(config.benchmark, None, config.data_split))
+    if config.problems > there:
+        raise CodealignError(
+            f"--problems {config.problems}, but the {config.data_split} split has only {there}"
+        )
+    if config.until == "report":
+        load(config.benchmark, None, config.eval_split)
 
 
 def show(before: RunDir, after: RunDir) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen_eval.errors import CodealignError
+from codegen_eval.jsonl import read_jsonl
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,12 +26,19 @@ def load_pairs(name: str, split: str = "train") -> Dataset:
         CodealignError: If nothing is there, columns are missing, or a pair has an empty or equal sides.
     """
     from datasets import load_dataset, load_from_disk
+    from datasets.exceptions import DatasetGenerationError
 
     path = Path(name)
     if (path / "pairs.jsonl").is_file():
         path = path / "pairs.jsonl"
     if path.is_file():
-        dataset = load_dataset("json", data_files=str(path), split="train")
+        # Our reader names the line that is broken; the library's message is a chain of tracebacks.
+        if path.suffix != ".json" and not sum(1 for _ in read_jsonl(path)):
+            raise CodealignError(f"{name} holds no pair")
+        try:
+            dataset = load_dataset("json", data_files=str(path), split="train")
+        except DatasetGenerationError as error:
+            raise CodealignError(f"{name}: not preference data: {error.__cause__ or error}") from None
     elif (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         saved = load_from_disk(str(path))
         dataset = saved[split] if isinstance(saved, dict) else saved

@@ -69,6 +69,24 @@ def test_options_that_cannot_train_are_one_plain_message(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"prompt": "p", "chosen": "c", "rejected": "r"}\n{"pro\n', r"pairs.jsonl:2: not valid JSON"),
+        (b'{"prompt": "\xff", "chosen": "c", "rejected": "r"}\n', r"pairs.jsonl:1: not UTF-8"),
+        (b"", "holds no pair"),
+        (
+            b'{"prompt": "p", "chosen": "c", "rejected": 1}\n{"prompt": "p", "chosen": {}, "rejected": ""}\n',
+            "pair 0: rejected is no text",
+        ),
+    ],
+)
+def test_broken_data_is_one_message_with_the_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "pairs.jsonl").write_bytes(content)
+    with pytest.raises(CodealignError, match=message):
+        load_pairs(str(tmp_path))
+
+
 def test_overwrite_is_an_option_of_ours_and_not_of_trl(tmp_path: Path) -> None:
     from alignment import dpo
 

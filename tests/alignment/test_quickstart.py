@@ -19,6 +19,7 @@ from alignment.quickstart import QuickstartConfig
 from alignment.resources import recipe_path
 from codegen_eval.benchmarks.base import load
 from codegen_eval.config import load_config
+from codegen_eval.errors import CodealignError
 from codegen_eval.records import Problem
 from codegen_eval.runs import read_jsonl
 from tests.conftest import REPO
@@ -121,3 +122,27 @@ def test_the_recipe_is_read_strictly() -> None:
 
     with pytest.raises(CodealignError, match="did you mean 'programs'"):
         config(Path("x"), program=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sources": []}, "no source of tests"),
+        ({"sources": ["own"], "tests": 0}, "no source of tests"),
+        ({"ranker": "b5"}, "did you mean 'b4'"),
+        ({"problems": 100_000}, "--problems 100000, but the train split has only"),
+        ({"model": "./nowhere"}, "no such model folder: ./nowhere"),
+        ({"recipe": "nowhere.yaml"}, "no such recipe: nowhere.yaml"),
+        ({"data_split": "trian"}, "did you mean 'train'"),
+        ({"eval_split": "tset", "until": "report"}, "did you mean 'test'"),
+    ],
+)
+def test_what_a_late_step_would_refuse_is_refused_before_the_first(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    with pytest.raises(CodealignError, match=message):
+        quickstart.run(config(tmp_path / "q", **{"model": str(model), **changes}))
+    assert not (tmp_path / "q").exists()
