@@ -14,8 +14,9 @@ import contextlib
 import io
 import math
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from alignment.train_command import STATUS_FILE
 from codegen_eval.errors import CodealignError, unknown
 from codegen_eval.runs import RunDir
 
+_FULL = 1 << 20  # bytes free that no checkpoint fits into
 # Where a run lives and how often it speaks is no part of what it makes.
 _NOT_IDENTITY = ("output_dir", "dataset_name", "model_name_or_path", "logging_steps", "save_steps")
 
@@ -147,13 +149,28 @@ def run(argv: Sequence[str]) -> RunDir:
             file=sys.stderr,
         )
     checkpoint = last_whole_checkpoint(directory.path)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(directory.path / "model"))
+    with _full_disk_named(directory.path):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.save_model(str(directory.path / "model"))
     if trainer.is_world_process_zero():
         directory.finish(
             steps=trainer.state.global_step, pairs=len(pairs) - trainer.dropped, dropped=trainer.dropped
         )
     return directory
+
+
+@contextlib.contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Says that the disk is full where it is: torch and safetensors report it as errors of their formats."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free > _FULL:
+            raise
+        raise CodealignError(
+            f"the disk of {folder} is full ({error}); whole checkpoints are kept. Make room and run the same "
+            "command again"
+        ) from error
 
 
 def _dtype(model_config: Any) -> str:

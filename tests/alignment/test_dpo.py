@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +86,22 @@ def test_broken_data_is_one_message_with_the_line(tmp_path: Path, content: bytes
     (tmp_path / "pairs.jsonl").write_bytes(content)
     with pytest.raises(CodealignError, match=message):
         load_pairs(str(tmp_path))
+
+
+def test_an_error_on_a_full_disk_is_named_as_such_and_others_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignment import dpo
+
+    def fail() -> None:
+        with dpo._full_disk_named(tmp_path):
+            raise RuntimeError("unexpected pos 2143168 vs 2143060")
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        fail()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(CodealignError, match=r"is full \(unexpected pos .* run the same command again"):
+        fail()
 
 
 def test_overwrite_is_an_option_of_ours_and_not_of_trl(tmp_path: Path) -> None:
