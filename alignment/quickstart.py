@@ -64,7 +64,7 @@ class QuickstartConfig(Config):
     """Share of efficiency pairs to aim for."""
     eval_samples: int = Field(10, ge=1)
     """Programs for each problem in the evaluations."""
-    slow_ratio: float = Field(10.0, gt=1)
+    slow_ratio: float = Field(5.0, gt=1)
     """A right program is slow when it takes more than this many times the reference's time."""
     seed: int = Field(0, ge=0)
     """Of everything that is drawn."""

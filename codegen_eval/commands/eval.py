@@ -40,7 +40,7 @@ class EvalConfig(Config):
     """Score only the tasks that have samples instead of refusing."""
     efficiency: bool = True
     """Time right programs against the canonical solution, where the benchmark has graded inputs."""
-    slow_ratio: PositiveFloat = 3.0
+    slow_ratio: PositiveFloat = 5.0
     """A right program is slow when it takes more than this many times the reference's CPU time."""
     cpu_seconds: PositiveFloat = 3.0
     """CPU limit of each test."""
