@@ -135,7 +135,7 @@ class Chain:
             split=c.eval_split,
             samples=samples.path / "programs.jsonl",
             slow_ratio=c.slow_ratio,
-            model=f"tiny-coder, {name} training",
+            model=f"{Path(c.model).name}, {name} training",
             temperature=c.temperature,
             workers=c.workers,
         )
