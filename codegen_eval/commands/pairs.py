@@ -44,7 +44,7 @@ class PairsConfig(Config):
     """Programs that do not compile may be rejected ones, in at most half of a problem's pairs."""
     efficiency_share: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of efficiency pairs to aim for; 0 = none, and nothing is timed."""
-    timing_repeats: int = Field(default=3, ge=1)
+    timing_repeats: int = Field(default=2, ge=1)
     """Runs of a timed call, of which the fastest counts."""
     seed: int = Field(default=0, ge=0)
     """Seed of all draws."""

@@ -1,9 +1,9 @@
 """Efficiency pairs: inside the best consensus set, a fast program chosen and a slow one rejected.
 
 The inputs are those of the problem's tests, enlarged; the times are CPU seconds, measured by the sandbox with
-the programs taking turns. Fast is within twice the best time, slow is over six times it, and what lies
-between is not used: the dead zone is wide so that noise of timing does not change the pairs. Raw times stay
-out of the pairs.
+the programs taking turns. Fast is within six times the best time (linear ways of doing a thing differ by up to
+four), slow is over twelve times it, and what lies between is not used: few programs are near either bound,
+so that noise of timing does not change the pairs. Raw times stay out of the pairs.
 
 Departs from CodeDPO (arXiv 2410.05605) in the inputs (enlarged instead of the tests' own, which are too small
 to time) and in the wide dead zone in place of "fastest against slowest".
@@ -28,15 +28,15 @@ from codegen_eval.pairs.records import Pair, RankedRow
 from codegen_eval.ranking.rows import MatrixRow, task_rng
 from sandbox import CallTest, CodeTest, Limits, MatrixJob, PassMatrix, TimingJob
 
-# Model-written inputs have two or three elements; the square of a few hundred is lost in the cost of a call.
-FACTOR = 1000
-FAST_RATIO = 2.0
-SLOW_RATIO = 6.0
-# Totals of fast programs scatter by about this much: a best time under it counts as it.
-NOISE_SECONDS = 2.5e-4
-MAX_CALLS = 4
+# Model-written inputs have two or three elements; the square of a few thousand stands out clearly.
+FACTOR = 4000
+FAST_RATIO = 6.0
+SLOW_RATIO = 12.0
+# Times of short calls scatter by about this much: a best time under it, for each call, counts as it.
+NOISE_SECONDS = 6e-5
+MAX_CALLS = 2
 MAX_PROGRAMS = 8
-TIMING_LIMITS = Limits(cpu_seconds=1.0, wall_seconds=6.0)
+TIMING_LIMITS = Limits(cpu_seconds=0.5, wall_seconds=6.0)
 
 
 class Timer(Protocol):
@@ -114,12 +114,14 @@ def total_seconds(times: NDArray[np.float64]) -> tuple[NDArray[np.float64], list
     return times[:, calls].sum(axis=1), [int(c) for c in calls]
 
 
-def fast_and_slow(seconds: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """Indices of fast and of slow programs; both empty where no program has a finite time."""
+def fast_and_slow(seconds: NDArray[np.float64], calls: int) -> tuple[list[int], list[int]]:
+    """Indices of fast and of slow programs by their totals over `calls` calls; both empty where no program
+    has a finite time.
+    """
     finite = seconds[np.isfinite(seconds)]
     if not len(finite):
         return [], []
-    base = max(float(finite.min()), NOISE_SECONDS)
+    base = max(float(finite.min()), NOISE_SECONDS * calls)
     fast = [i for i, s in enumerate(seconds) if s <= FAST_RATIO * base]
     slow = [i for i, s in enumerate(seconds) if s > SLOW_RATIO * base]
     return fast, slow
@@ -198,8 +200,8 @@ def time_races(races: Sequence[Race], timer: Timer, repeats: int) -> Iterator[di
 
 
 def _classified(times: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int], list[int]]:
-    seconds, _ = total_seconds(np.asarray(times, dtype=np.float64))
-    return seconds, *fast_and_slow(seconds)
+    seconds, calls = total_seconds(np.asarray(times, dtype=np.float64))
+    return seconds, *fast_and_slow(seconds, len(calls))
 
 
 def _json_seconds(seconds: float) -> float | str | None:

@@ -53,6 +53,17 @@ def _open_way_to_python():
     _mount(b"/tmp/python", prefix, None, 4096 | 16384)
 
 
+def _own_tmp():
+    """An empty /tmp, except that this checkout and the interpreter stay where they are if they lie there."""
+    needed = {os.path.realpath(__file__).rsplit("/", 3)[0], sys.prefix, sys.base_prefix}
+    kept = [(path, os.open(path, os.O_PATH)) for path in sorted(needed) if path.startswith("/tmp/")]
+    _mount(b"tmp", "/tmp", b"tmpfs", 0, b"size=256m,nr_inodes=20000,mode=1777")
+    for path, handle in kept:
+        os.makedirs(path, exist_ok=True)
+        _mount(f"/proc/self/fd/{handle}".encode(), path, None, 4096 | 16384)
+        os.close(handle)
+
+
 def main(mode, output, command):
     uid, gid = os.getuid(), os.getgid()
     target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -69,7 +80,7 @@ def main(mode, output, command):
     LIBC.prctl(1, 9, 0, 0, 0)
     _mount(b"none", "/", None, (1 << 18) | 16384)
     _mount(b"proc", "/proc", b"proc", 0)
-    _mount(b"tmp", "/tmp", b"tmpfs", 0, b"size=256m,nr_inodes=20000,mode=1777")
+    _own_tmp()
     _loopback_up()
     if mode == "user":
         _open_way_to_python()

@@ -59,11 +59,11 @@ def test_inputs_that_do_not_grow_or_grow_too_big_are_left_out() -> None:
 
 
 def test_between_fast_and_slow_lies_a_dead_zone() -> None:
-    seconds = np.array([0.010, 0.019, 0.021, 0.059, 0.061, math.inf, math.nan])
-    assert fast_and_slow(seconds) == ([0, 1], [4, 5])
-    assert fast_and_slow(np.array([math.inf, math.nan])) == ([], [])
+    seconds = np.array([0.010, 0.059, 0.061, 0.119, 0.121, math.inf, math.nan])
+    assert fast_and_slow(seconds, 2) == ([0, 1], [4, 5])
+    assert fast_and_slow(np.array([math.inf, math.nan]), 2) == ([], [])
     # All far below what can be measured: nobody is slow.
-    assert fast_and_slow(np.array([1e-6, 2e-5, 4e-4])) == ([0, 1, 2], [])
+    assert fast_and_slow(np.array([1e-6, 2e-5, 4e-4]), 2) == ([0, 1, 2], [])
 
 
 def test_calls_that_most_programs_fail_do_not_count_and_failing_programs_drop_out() -> None:
