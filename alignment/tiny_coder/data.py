@@ -97,8 +97,8 @@ def chunk_batches(
     kept = sum(map(len, strata))
     if kept < 0.75 * len(rows):
         raise ValueError(
-            f"only {kept} of {len(rows)} training sequences have at most {EDGES[-1]} tokens; raise vocab_size "
-            "or lower mixture.assertions"
+            f"only {kept} of {len(rows)} training sequences have at most {EDGES[-1]} tokens; raise "
+            "vocab_size or lower mixture.assertions"
         )
     parts = [_split(stratum, count, high) for stratum, high in zip(strata, EDGES[1:], strict=True) if stratum]
     return [Batch(tuple(part[i] for part in parts)) for i in range(count)]

@@ -1,9 +1,9 @@
 """Efficiency pairs: inside the best consensus set, a fast program chosen and a slow one rejected.
 
 The inputs are those of the problem's tests, enlarged; the times are CPU seconds, measured by the sandbox with
-the programs taking turns. Fast is within six times the best time (linear ways of doing a thing differ by up to
-four), slow is over twelve times it, and what lies between is not used: few programs are near either bound,
-so that noise of timing does not change the pairs. Raw times stay out of the pairs.
+the programs taking turns. Fast is within six times the best time (linear ways of doing a thing differ by up
+to four), slow is over twelve times it, and what lies between is not used: few programs are near either
+bound, so that noise of timing does not change the pairs. Raw times stay out of the pairs.
 
 Departs from CodeDPO (arXiv 2410.05605) in the inputs (enlarged instead of the tests' own, which are too small
 to time) and in the wide dead zone in place of "fastest against slowest".
