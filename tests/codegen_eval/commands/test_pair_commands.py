@@ -74,7 +74,7 @@ def test_pairs_are_trl_preference_data(tmp_path: Path) -> None:
     (fast,) = [row for row in rows if row["kind"] == "efficiency"]
     assert fast["chosen"] == "    return 2 * x\n" and "seconds: 0.1" in fast["rejected"]
     (timing,) = read_jsonl(tmp_path / "pairs/timings.jsonl")
-    assert timing["seconds"] == pytest.approx([0.003, 0.3])
+    assert timing["seconds"] == pytest.approx([0.002, 0.2])
     funnel = json.loads((tmp_path / "pairs/funnel.json").read_text())
     assert funnel["problems"] == 2 and funnel["pairs_correctness"] + funnel["pairs_efficiency"] == len(rows)
 
