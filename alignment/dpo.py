@@ -110,7 +110,6 @@ def run(argv: Sequence[str]) -> RunDir:
 
     from alignment.preference.data import load_pairs
     from alignment.preference.trainer import PairTrainer, RunLog, last_whole_checkpoint
-    from codegen_eval.generation.hf import load_model
 
     inputs = {
         name: Path(path)
@@ -127,12 +126,9 @@ def run(argv: Sequence[str]) -> RunDir:
     if directory.finished:
         return directory
     pairs = load_pairs(script.dataset_name, script.dataset_train_split)
-    policy, tokenizer = load_model(model_config.model_name_or_path, dtype=_dtype(model_config), device="cpu")
-    policy.set_attn_implementation(model_config.attn_implementation or "sdpa")
-    reference = None
-    if not model_config.use_peft and not training.precompute_ref_log_probs:
-        reference, _ = load_model(model_config.model_name_or_path, dtype=_dtype(model_config), device="cpu")
-        reference.set_attn_implementation(model_config.attn_implementation or "sdpa")
+    policy, tokenizer = _load(model_config)
+    needs_reference = not model_config.use_peft and not training.precompute_ref_log_probs
+    reference = _load(model_config)[0] if needs_reference else None
     trainer = PairTrainer(
         model=policy,
         ref_model=reference,
@@ -173,8 +169,14 @@ def _full_disk_named(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _dtype(model_config: Any) -> str:
-    return "float32" if model_config.dtype in (None, "auto") else str(model_config.dtype)
+def _load(model_config: Any) -> tuple[Any, Any]:
+    """Model and tokenizer on the CPU; the trainer moves the model to where it trains."""
+    from codegen_eval.generation.hf import load_model
+
+    dtype = "float32" if model_config.dtype in (None, "auto") else str(model_config.dtype)
+    model, tokenizer = load_model(model_config.model_name_or_path, dtype=dtype, device="cpu")
+    model.set_attn_implementation(model_config.attn_implementation or "sdpa")
+    return model, tokenizer
 
 
 def _peft(model_config: Any) -> Any:
