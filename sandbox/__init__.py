@@ -13,12 +13,22 @@ if TYPE_CHECKING:
     from .pool import Sandbox
     from .program import CallTest, CodeTest, Program
     from .timing import TimingJob
-    from .verdict import CellResult, IsolationUnavailable, Result, SandboxError, Verdict
+    from .verdict import (
+        CellResult,
+        InfraError,
+        Isolation,
+        IsolationUnavailable,
+        Result,
+        SandboxError,
+        Verdict,
+    )
 
 _HOME = {
     "CallTest": "program",
     "CellResult": "verdict",
     "CodeTest": "program",
+    "InfraError": "verdict",
+    "Isolation": "verdict",
     "IsolationUnavailable": "verdict",
     "Limits": "limits",
     "MatrixJob": "matrix",
@@ -35,6 +45,8 @@ __all__ = [
     "CallTest",
     "CellResult",
     "CodeTest",
+    "InfraError",
+    "Isolation",
     "IsolationUnavailable",
     "Limits",
     "MatrixJob",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import socket
@@ -34,7 +35,8 @@ ENGINE_ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "LC_ALL": 
 class Client:
     """A running supervisor. Thread-safe; unusable in a forked child of the process that made it."""
 
-    def __init__(self, level: str, workers: int) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        level = settings["level"]
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self._inbox = wire.Inbox()
@@ -49,7 +51,7 @@ class Client:
         work = self._work.name if self._work else "/"
         try:
             self._process = subprocess.Popen(
-                engine_command(level, str(workers), str(self._owner), work),
+                engine_command("serve", json.dumps({**settings, "parent": self._owner, "work": work})),
                 stdin=far.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,

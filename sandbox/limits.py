@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,17 @@ class Limits:
                 raise ValueError(f"limit {name} is {value!r}; give a positive finite number")
         if self.memory_mb < 32:
             raise ValueError(f"limit memory_mb is {self.memory_mb}; Python itself needs 32 MiB")
+
+    def within(self, hard: Limits) -> tuple[Limits, tuple[str, ...]]:
+        """These limits lowered to the hard ones, and a sentence for each that was lowered."""
+        lowered = {}
+        notes = []
+        for field in fields(self):
+            asked, most = getattr(self, field.name), getattr(hard, field.name)
+            if asked > most:
+                lowered[field.name] = most
+                notes.append(f"limit {field.name} lowered from {asked:g} to the hard limit {most:g}")
+        return (replace(self, **lowered) if lowered else self), tuple(notes)
 
     def wire(self) -> tuple[float, float, int, int]:
         """The four numbers as the engine's processes read them: seconds, seconds, bytes, bytes."""

@@ -18,7 +18,7 @@ from .limits import Limits
 from .matrix import UNKNOWN, VERDICTS, MatrixJob, PassMatrix, distinct, test_key
 from .program import Program, Test, check_job
 from .timing import TimingJob
-from .verdict import Result, SandboxError, Verdict, clean_text
+from .verdict import Isolation, Result, SandboxError, Verdict, clean_text
 
 _DEFAULT = Limits()
 _Request = TypeVar("_Request")
@@ -38,6 +38,7 @@ class Sandbox:
         require: `full` refuses to run without namespaces, system call filter and read-only root. `process`
             asks for the weaker level: a separate process with resource limits, which holds off accidents
             only.
+        hard_limits: No program gets more than this, whatever it asks for; a result says what was lowered.
 
     Raises:
         IsolationUnavailable: This machine does not give what is required; the text says what is missing.
@@ -46,19 +47,25 @@ class Sandbox:
     """
 
     def __init__(
-        self, workers: int | None = None, *, limits: Limits = _DEFAULT, require: str = "full"
+        self,
+        workers: int | None = None,
+        *,
+        limits: Limits = _DEFAULT,
+        require: str = "full",
+        hard_limits: Limits | None = None,
     ) -> None:
         count = (os.cpu_count() or 1) if workers is None else workers
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"workers is {workers!r}; give a number >= 1, or None for one a processor")
         levels.check(require)
         self._workers = count
-        self._limits = limits
+        self._hard = hard_limits
+        self._limits = self._lowered(limits)[0]
         self._level = require
         self._sets = 0
-        self._client = levels.start(require, lambda: Client(require, count))
+        self._client = levels.start(require, lambda: Client({"level": require, "workers": count}))
         try:
-            self.isolation: dict[str, Any] = {**levels.describe(require), "workers": count}
+            self.isolation: Isolation = levels.describe(require)
             self._self_check()
         except BaseException:
             self._client.close()
@@ -71,6 +78,14 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def workers(self) -> int:
+        """How many programs run at a time."""
+        return self._workers
+
+    def _lowered(self, limits: Limits) -> tuple[Limits, tuple[str, ...]]:
+        return (limits, ()) if self._hard is None else limits.within(self._hard)
 
     def close(self) -> None:
         """End all workers and whatever they run."""
@@ -180,7 +195,7 @@ class Sandbox:
     def _start_program(self, program: Program, all_tests: bool) -> _Running:
         tests = [test.wire() for test in program.tests]
         job = _Running(self._client, [Judge(test) for test in program.tests], not all_tests)
-        limits = program.limits or self._limits
+        limits, _ = self._lowered(program.limits or self._limits)
         source = program.source.encode("utf-8", "surrogatepass")
         self._client.send(("run", job.number, tests, source, program.entry_point, limits.wire(), all_tests))
         return job
@@ -192,6 +207,7 @@ class Sandbox:
             rest = len(program.tests) - len(cells)
             cells = cells + [job.load_failed] * (rest if not job.stop else min(rest, 1))
         verdict, cause, text = job.failure or (Verdict.passed, "", "")
+        limits, notes = self._lowered(program.limits or self._limits)
         return Result(
             program.id,
             verdict,
@@ -200,12 +216,15 @@ class Sandbox:
             tuple(cells),
             job.cpu_seconds or sum(cell.cpu_seconds for cell in cells),
             job.wall_seconds,
-            self._level,
+            self.isolation,
+            limits,
+            "isolated",
+            notes,
         )
 
     def _start_matrix(self, job: MatrixJob) -> _Matrix:
         self._sets += 1
-        return _Matrix(self._client, self._sets, job, job.limits or self._limits)
+        return _Matrix(self._client, self._sets, job, self._lowered(job.limits or self._limits)[0])
 
     def _start_timing(self, job: TimingJob) -> _Timing:
         state = _Timing(self._client, job)

@@ -55,12 +55,29 @@ class CodeTest:
 
     If it defines `check`, `check(candidate)` is called after it; else its statements use the entry point by
     its name. Other functions of the solution can be called by their names too.
+
+    Attributes:
+        source: Python source.
+        trusted: The test is a benchmark's own, not a model's: one test process serves many programs, which is
+            faster. A test that nobody vouches for (the default) has a process for itself.
+        in_process: The test runs in the solution's own process. For tests that truly need that; the program
+            can then forge a pass, and the result says `verdict_trust="forgeable"`.
+
+    Raises:
+        TypeError: The source is no text.
+        ValueError: Both `trusted` and `in_process`, or a source beyond `MAX_SOURCE` characters.
     """
 
     source: str
+    trusted: bool = False
+    in_process: bool = False
 
     def __post_init__(self) -> None:
         _check_source(self.source, "test source")
+        if self.trusted and self.in_process:
+            raise ValueError(
+                "a test is either trusted or in_process: give one of them"
+            )
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them."""
@@ -80,6 +97,7 @@ class Program:
         tests: At least none: a program without tests passes when it loads and defines its entry point.
         id: Free; comes back in the result.
         limits: Limits of each test; the sandbox's own when absent.
+        language: A name of the registry of languages (`sandbox.languages`).
     """
 
     source: str
@@ -87,6 +105,7 @@ class Program:
     tests: tuple[Test, ...]
     id: str = ""
     limits: Limits | None = None
+    language: str = "python"
 
     def __post_init__(self) -> None:
         check_job(self.source, self.entry_point, self.tests)

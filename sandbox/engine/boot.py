@@ -2,6 +2,7 @@
 along.
 """
 
+import json
 import os
 import sys
 
@@ -17,4 +18,4 @@ else:
 
     # Everything is loaded: a program must not be able to import what lies beside the package.
     sys.path.pop(0)
-    supervisor.main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    supervisor.main(json.loads(sys.argv[2]))

@@ -196,15 +196,14 @@ class Supervisor:
             self.report(("infra", job.number, text))
 
 
-def main(level: str, workers: int, parent: int, work: str) -> None:
+def main(settings: dict[str, Any]) -> None:
     """Run the engine on descriptor 0.
 
     Args:
-        level: `full` or `process`.
-        workers: How many programs run at a time.
-        parent: Process number of the caller.
-        work: Directory for programs where there is no box.
+        settings: `level`, `workers` (how many programs run at a time), `parent` (process number of the
+            caller), `work` (directory for programs where there is no box).
     """
+    level, work = settings["level"], settings["work"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
     near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
     if os.fork() == 0:
@@ -217,7 +216,7 @@ def main(level: str, workers: int, parent: int, work: str) -> None:
         finally:
             os._exit(1)
     far.close()
-    boss = Supervisor(0, near, level == nursery.FULL, workers, parent)
+    boss = Supervisor(0, near, level == nursery.FULL, settings["workers"], settings["parent"])
     if not boss.prepare():
         os.set_blocking(0, True)
         boss._flush()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..program import CallTest
-from ..verdict import IsolationUnavailable, Result, SandboxError, Verdict
+from ..verdict import Isolation, IsolationUnavailable, Result, SandboxError, Verdict
 from . import seccomp
 
 LEVELS = ("full", "process")
@@ -89,25 +89,15 @@ def start(require: str, make: Callable[[], _Client]) -> _Client:
         ) from None
 
 
-def describe(level: str) -> dict[str, object]:
+def describe(level: str) -> Isolation:
     """What is in force at a level."""
     if level == "full":
-        return {
-            "level": "full",
-            "namespaces": ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"],
-            "seccomp": True,
-            "read_only_root": True,
-            "memory_limit_kind": "address space",
-            "missing": [],
-        }
-    return {
-        "level": "process",
-        "namespaces": [],
-        "seccomp": False,
-        "read_only_root": False,
-        "memory_limit_kind": "address space",
-        "missing": ["namespaces", "seccomp", "read_only_root"],
-    }
+        return Isolation(
+            "full",
+            namespaces=("user", "mount", "pid", "net", "ipc", "uts", "cgroup"),
+            seccomp=True,
+        )
+    return Isolation("process", missing=("namespaces", "seccomp", "read-only root"))
 
 
 def self_check_tests(level: str) -> tuple[CallTest, ...]:

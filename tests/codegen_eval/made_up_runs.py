@@ -18,6 +18,8 @@ from sandbox import (
     CallTest,
     CellResult,
     CodeTest,
+    Isolation,
+    Limits,
     MatrixJob,
     PassMatrix,
     Program,
@@ -91,7 +93,7 @@ class FakeSandbox:
             found = [verdict(program.source, program.entry_point, t) for t in program.tests]
             worst = next((v for v in found if v is not Verdict.passed), Verdict.passed)
             cells = tuple(CellResult(v, "", 0.0) for v in found)
-            yield Result(program.id, worst, "", "", cells, 0.0, 0.0, "none")
+            yield Result(program.id, worst, "", "", cells, 0.0, 0.0, Isolation("none"), Limits())
 
 
 def problems() -> list[Problem]:

@@ -13,7 +13,7 @@ from codegen_eval.errors import CodealignError
 from codegen_eval.evaluation import Task, compare, feasible_k, group, run_tests, summarise, time_right
 from codegen_eval.metrics.pass_at_k import pass_at_k
 from codegen_eval.records import Problem, Sample
-from sandbox import CallTest, Program, Result, TimingJob, Verdict
+from sandbox import CallTest, Isolation, Limits, Program, Result, TimingJob, Verdict
 
 TIMES = {"fast": 1.0, "slow": 9.0, "hangs": np.inf, "crashes": np.nan}
 
@@ -38,7 +38,7 @@ class Box:
             self.ran.append(program.source)
             word = program.source.removeprefix("P:")
             verdict = Verdict.passed if word in TIMES else Verdict(word)
-            yield Result(program.id, verdict, "why", "", (), 0.0, 0.0, "none")
+            yield Result(program.id, verdict, "why", "", (), 0.0, 0.0, Isolation("none"), Limits())
 
     def time_many(self, jobs: Iterable[TimingJob]) -> Iterator[np.ndarray]:
         for job in jobs:

@@ -61,7 +61,7 @@ def test_verdicts_say_what_happened(box, source, verdict, cause, form):
     if form == "code" and cause == "not plain data":
         verdict, cause = "runtime_error", "TypeError"
     assert (str(result.verdict), result.cause) == (verdict, cause), result
-    assert result.isolation == "full" and len(result.cells) <= len(tests)
+    assert result.isolation.level == "full" and len(result.cells) <= len(tests)
 
 
 def test_results_come_in_order_and_programs_are_read_lazily(box):
@@ -281,7 +281,7 @@ def test_a_closed_sandbox_and_bad_arguments_are_refused():
 
 def test_the_weak_level_runs_only_on_request_and_says_so():
     with Sandbox(1, limits=LIMITS, require="process") as box:
-        assert box.isolation["level"] == "process" and "seccomp" in box.isolation["missing"]
+        assert box.isolation.level == "process" and "seccomp" in box.isolation.missing
         result = run(
             box,
             (
@@ -289,7 +289,7 @@ def test_the_weak_level_runs_only_on_request_and_says_so():
                 "        while True: pass\n    return n * n"
             ),
         )
-        assert (result.isolation, result.verdict) == ("process", Verdict.passed)
+        assert (result.isolation.level, result.verdict) == ("process", Verdict.passed)
         assert run(box, "def f(n):\n    while True: pass").verdict is Verdict.timeout
 
 
