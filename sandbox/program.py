@@ -75,9 +75,7 @@ class CodeTest:
     def __post_init__(self) -> None:
         _check_source(self.source, "test source")
         if self.trusted and self.in_process:
-            raise ValueError(
-                "a test is either trusted or in_process: give one of them"
-            )
+            raise ValueError("a test is either trusted or in_process: give one of them")
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them."""
