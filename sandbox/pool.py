@@ -197,7 +197,9 @@ class Sandbox:
         job = _Running(self._client, [Judge(test) for test in program.tests], not all_tests)
         limits, _ = self._lowered(program.limits or self._limits)
         source = program.source.encode("utf-8", "surrogatepass")
-        self._client.send(("run", job.number, tests, source, program.entry_point, limits.wire(), all_tests))
+        self._client.send(
+            ("run", job.number, tests, source, program.entry_point, limits.wire(), all_tests, None, False)
+        )
         return job
 
     def _result(self, program: Program, job: _Running) -> Result:
@@ -263,7 +265,9 @@ class _Matrix:
         self._rows = [_Running(client, judges, False) for _ in codes]
         for code, row in zip(codes, self._rows, strict=True):
             source = code.encode("utf-8", "surrogatepass")
-            client.send(("run", row.number, number, source, job.entry_point, limits.wire(), True))
+            client.send(
+                ("run", row.number, number, source, job.entry_point, limits.wire(), True, None, False)
+            )
 
     @property
     def decided(self) -> bool:

@@ -79,7 +79,7 @@ class CodeTest:
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them."""
-        return (1, self.source.encode("utf-8", "surrogatepass"))
+        return (2 if self.trusted else 1, self.source.encode("utf-8", "surrogatepass"))
 
 
 Test: TypeAlias = CallTest | CodeTest

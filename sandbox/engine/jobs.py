@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import marshal
 import math
+import struct
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from . import wire, zygote
-from .session import Limits, Session
+from . import linked, wire, zygote
+from .endings import Outcome, broken, ending, raise_if_lost
+from .session import GRACE, Limits, Session
 from .worker import Flow, Worker
 
 MAX_TIMEOUTS = 3
-CALL_TEST, CODE_TEST = 0, 1
-_SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-_ANSWERS = frozenset((wire.VALUE, wire.FAILED, wire.REFUSED))
+CALL_TEST, CODE_TEST, TRUSTED_TEST = 0, 1, 2
 Report = Callable[[Any], None]
-Outcome = tuple[str, str, str]  # verdict, cause, text
 
 
 class TestSet:
@@ -29,35 +27,33 @@ class TestSet:
             wire.frame(wire.CALL, i, body) if kind == CALL_TEST else b""
             for i, (kind, body) in enumerate(tests)
         ]
-        self._joined: dict[int, tuple[int, bytes]] = {}
-
-    def calls_from(self, start: int) -> tuple[int, bytes]:
-        """Where the run of call tests that begins at `start` ends, and its frames."""
-        if start not in self._joined:
-            end = start
-            while end < len(self.tests) and self.tests[end][0] == CALL_TEST:
-                end += 1
-            joined = (end, b"".join(self.frames[start:end]))
-            if start:
-                return joined
-            self._joined[start] = joined
-        return self._joined[start]
 
 
 class RunJob:
-    """One program and its tests."""
+    """One program and its tests, in a given order."""
 
     def __init__(
-        self, number: int, source: bytes, entry: str, tests: TestSet, limits: Limits, all_tests: bool
+        self,
+        number: int,
+        source: bytes,
+        entry: str,
+        tests: TestSet,
+        order: Sequence[int] | None,
+        limits: Limits,
+        all_tests: bool,
+        independent: bool,
     ) -> None:
         self.number = number
         self.source = source
         self.entry = entry
         self.tests = tests
+        self.order = range(len(tests.tests)) if order is None else order
         self.limits = limits
         self.all_tests = all_tests
+        self.independent = independent
+        self._threads = b"thread" in source.lower() or b"concurrent" in source.lower()
         self.cancelled = False
-        self.at = 0  # the first test that has no outcome
+        self.at = 0  # place in the order of the first test that has no outcome
         self.timeouts = 0
         self.used = 0.0
         self.tries = 0
@@ -65,37 +61,63 @@ class RunJob:
     def flow(self, worker: Worker, report: Report) -> Flow:
         """Run it; every test's outcome is reported once."""
         begin = time.monotonic()
-        count = len(self.tests.tests)
         more = True
         while more and not self.cancelled:
             more = yield from self._attempt(worker, report)
-            more = more and self.at < count
+            more = more and self.at < len(self.order)
         report(("done", self.number, self.used, time.monotonic() - begin))
+
+    def kind(self) -> int:
+        """Kind of the test to be run next."""
+        return self.tests.tests[self.order[self.at]][0]
 
     def _attempt(self, worker: Worker, report: Report) -> Generator[None, None, bool]:
         """Run tests in one process until it ends; whether the rest deserve another process."""
-        count = len(self.tests.tests)
-        solution = worker.load(self.source, self.entry, self.limits, count - self.at)
-        end, calls = self.tests.calls_from(self.at)
-        if calls:
-            solution.send(calls)
-        if end == count:
+        end = len(self.order)
+        if self.independent and worker.hub.branches and not self._threads:
+            return (yield from self._branches(worker, report))
+        if self.independent:
+            end = min(self.at + 1, end)
+        solution = worker.load(self.source, self.entry, self.limits, end - self.at, quiet=True)
+        calls = self._send_calls(worker, solution, end)
+        if calls == end:
             solution.finish()
-        worker.solutions.flow_control()
+            worker.solutions.flow_control()
         alive = yield from self._loading(solution, report)
         if alive:
-            alive = yield from self._tests(worker, solution, report)
+            alive = yield from self._tests(worker, solution, report, calls, end)
         yield from worker.close(worker.solutions)
         self.used += solution.used
-        if alive or self.at >= count or self.cancelled:
+        if alive is None or self.cancelled:
             return False
-        if alive is None:
-            return False
+        if not alive:
+            self._ended(solution, report)
+        return self._go_on()
+
+    def _ended(self, solution: Session, report: Report) -> None:
+        """The outcome of the test in which the process ended."""
         verdict, cause, text = ending(solution)
-        self.timeouts += verdict == "timeout"
-        report(("cell", self.number, self.at, verdict, cause, text, solution.used))
+        self._cell(report, (verdict, cause, text), solution.used)
+
+    def _cell(self, report: Report, outcome: Outcome, seconds: float) -> None:
+        self.timeouts += outcome[0] == "timeout"
+        report(("cell", self.number, self.at, *outcome, seconds))
         self.at += 1
-        return self.all_tests and self.timeouts < MAX_TIMEOUTS
+        if outcome[0] != "passed" and not self.all_tests:
+            self.cancelled = True  # nothing more is to be learnt
+
+    def _go_on(self) -> bool:
+        return self.at < len(self.order) and not self.cancelled and self.timeouts < MAX_TIMEOUTS
+
+    def _send_calls(self, worker: Worker, solution: Session, end: int) -> int:
+        """Send the calls that come next, all at once; where they end."""
+        at = self.at
+        while at < end and self.tests.tests[self.order[at]][0] == CALL_TEST:
+            at += 1
+        if at > self.at:
+            solution.send(b"".join([self.tests.frames[i] for i in self.order[self.at : at]]))
+            worker.solutions.flow_control()
+        return at
 
     def _loading(self, solution: Session, report: Report) -> Generator[None, None, bool | None]:
         """True when loaded; None when it did not load, which is the outcome of all remaining tests."""
@@ -108,42 +130,49 @@ class RunJob:
                 return True
             verdict, cause, text = broken(body) if kind == wire.BROKEN else ("violation", "protocol", "")
         else:
-            _raise_if_lost(solution)
+            raise_if_lost(solution)
             verdict, cause, text = ending(solution)
         report(("load", self.number, verdict, cause, text))
         return None
 
-    def _tests(self, worker: Worker, solution: Session, report: Report) -> Generator[None, None, bool]:
-        """False when the process ended before all outcomes were known."""
-        count = len(self.tests.tests)
-        while self.at < count:
-            if self.tests.tests[self.at][0] == CALL_TEST:
-                alive = yield from self._calls(worker, solution, report)
+    def _tests(
+        self, worker: Worker, solution: Session, report: Report, calls: int, end: int
+    ) -> Generator[None, None, bool]:
+        """Run the tests up to `end`, of which the calls up to `calls` are under way; False when the process
+        ended before all outcomes were known.
+        """
+        while self.at < end:
+            if self.kind() == CALL_TEST:
+                if self.at >= calls:
+                    calls = self._send_calls(worker, solution, end)
+                alive = yield from self._calls(worker, solution, report, calls)
             else:
-                alive = yield from self._code_test(worker, solution, report)
-                if alive and self.at < count and self.tests.tests[self.at][0] == CALL_TEST:
-                    solution.send(self.tests.calls_from(self.at)[1])
-                    worker.solutions.flow_control()
+                outcome = yield from linked.run(self, worker, solution)
+                alive = outcome is not None
+                if outcome is not None:
+                    self._cell(report, *outcome)
             if not alive:
                 return False
+            if self.cancelled or self.timeouts >= MAX_TIMEOUTS:
+                return True
         return True
 
-    def _calls(self, worker: Worker, solution: Session, report: Report) -> Generator[None, None, bool]:
+    def _calls(
+        self, worker: Worker, solution: Session, report: Report, end: int
+    ) -> Generator[None, None, bool]:
         """Collect answers to the calls that are under way."""
-        end, _ = self.tests.calls_from(self.at)
-        solution.mark()
-        before = solution.used
+        before = solution.mark()
         while self.at < end:
             while not solution.frames and not solution.over:
                 yield
             if not solution.frames:
-                _raise_if_lost(solution)
+                raise_if_lost(solution)
                 return False
             answers = []
             start = self.at
             while solution.frames and self.at < end:
                 kind, number, body = solution.frames.popleft()
-                if kind not in _ANSWERS or number != self.at:
+                if kind not in wire.ANSWERS or number != self.order[self.at]:
                     worker.solutions.kill("violation")
                     break
                 answers.append((kind, body))
@@ -154,118 +183,46 @@ class RunJob:
             before = now
         return True
 
-    def _code_test(self, worker: Worker, solution: Session, report: Report) -> Generator[None, None, bool]:
-        """One test in the test process. Its calls are handed on, bytes unread."""
-        test = worker.tests.fork(self.limits, 1, wire.MAX_CALL_BODY)
-        test.send(wire.frame(wire.TEST, 0, marshal.dumps((self.tests.tests[self.at][1], self.entry))))
-        worker.tests.flow_control()
-        before = solution.mark()
-        outcome = yield from _converse(worker, solution, test)
-        worker.tests.kill("done")
-        yield from worker.close(worker.tests)
-        self.used += test.used
-        if self.cancelled:
-            return True
-        if outcome is None and (solution.over or solution.reason):
-            while not solution.over:
-                yield
-            _raise_if_lost(solution)
-            return False
-        if outcome is None:
-            _raise_if_lost(test)
-            verdict, cause, text = ending(test)
-            outcome = (verdict, f"test:{cause}", text)
-        self.timeouts += outcome[0] == "timeout"
-        report(("cell", self.number, self.at, *outcome, solution.cpu() - before))
-        self.at += 1
-        if (outcome[0] != "passed" and not self.all_tests) or self.timeouts >= MAX_TIMEOUTS:
-            self.cancelled = True  # nothing more is to be learnt
-        return True
+    def _branches(self, worker: Worker, report: Report) -> Generator[None, None, bool]:
+        """Load once, then fork for every test, so that none sees what another left behind.
 
+        Not for programs that make threads: where a program may fork, the kernel's limit on processes has to
+        be low, and threads count.
+        """
+        solution = worker.load(self.source, self.entry, self.limits, 1, zygote.BRANCHING)
+        alive: bool | None = yield from self._loading(solution, report)
+        while alive and self._go_on():
+            branch = worker.solutions.branch_off(self.limits, wire.MAX_BODY)
+            alive = yield from self._branch(worker, solution, branch, report)
+        worker.solutions.kill("done")
+        yield from worker.close(worker.solutions)
+        self.used += solution.used
+        return alive is not None and self._go_on()
 
-def _converse(worker: Worker, solution: Session, test: Session) -> Generator[None, None, Outcome | None]:
-    """Hand calls and answers on until the test reports; None when a process ended or had to be ended
-    first.
-    """
-    asked = 0
-    while True:
-        while not (test.frames or test.over or solution.frames or solution.over or solution.reason):
+    def _branch(
+        self, worker: Worker, solution: Session, branch: Session, report: Report
+    ) -> Generator[None, None, bool]:
+        """One test in a branch; whether the process can branch again."""
+        end = self.at + 1
+        calls = self._send_calls(worker, branch, end)
+        alive = yield from self._tests(worker, branch, report, calls, end)
+        branch.finish()
+        branch.grace_until = branch.next_check = time.monotonic() + GRACE
+        while not solution.frames and not solution.over:
             yield
         if solution.frames:
-            kind, number, body = solution.frames.popleft()
-            if kind not in _ANSWERS or not asked or number != asked:
+            kind, _, body = solution.frames.popleft()
+            if kind != wire.BRANCHED or len(body) != 4:
                 worker.solutions.kill("violation")
-                return None
-            asked = 0
-            test.mark_wall()
-            test.send(wire.frame(kind, number, body))
-            worker.tests.flow_control()
-        elif solution.over or solution.reason:
-            return None
-        elif test.frames:
-            kind, number, body = test.frames.popleft()
-            if kind in (wire.CALL, wire.NAMED):
-                if asked:
-                    return ("violation", "test:protocol", "")
-                asked = number
-                solution.send(wire.frame(kind, number, body))
-                worker.solutions.flow_control()
             else:
-                return _test_outcome(kind, body)
-        else:
-            return None
-
-
-def _test_outcome(kind: int, body: bytes) -> Outcome:
-    if kind == wire.PASSED:
-        return ("passed", "", "")
-    cause, _, text = body.decode("utf-8", "replace").partition("\0")
-    if kind == wire.WRONG:
-        return ("wrong_answer", "", text)
-    if kind == wire.ERROR:
-        return ("memory_limit" if cause == "MemoryError" else "runtime_error", cause, text)
-    return ("violation", "test:protocol", "")
-
-
-def _raise_if_lost(found: Session) -> None:
-    from .worker import Lost
-
-    if found.lost:
-        raise Lost("a zygote ended while it ran a program")
-
-
-def broken(body: bytes) -> Outcome:
-    """Outcome of a program that did not load."""
-    cause, _, text = body[1:].decode("utf-8", "replace").partition("\0")
-    if body[:1] == b"s":
-        return ("syntax_error", cause, text)
-    return ("memory_limit" if cause == "MemoryError" else "runtime_error", cause, text)
-
-
-def ending(found: Session) -> Outcome:
-    """Outcome of a process that ended before it answered: from why it was killed, else from its wait
-    status.
-    """
-    if found.reason in ("cpu", "wall"):
-        return ("timeout", found.reason, "")
-    if found.reason == "output":
-        return ("output_limit", "output", "")
-    if found.reason == "violation":
-        return ("violation", "protocol", "")
-    signal = found.status & 0x7F
-    if signal == 0:
-        code = found.status >> 8
-        if code == zygote.NO_MEMORY:
-            return ("memory_limit", "MemoryError", "")
-        return ("runtime_error", f"exit {code}", f"the process ended with exit code {code}")
-    if signal == 24:
-        return ("timeout", "cpu", "")
-    if signal == 31:
-        return ("violation", "SIGSYS", "a system call by a foreign convention")
-    name = _SIGNALS.get(signal, f"signal {signal}")
-    if found.resident > 0.9 * found.memory:
-        return ("memory_limit", name, "")
-    return ("runtime_error", name, f"the process was ended by {name}")
+                branch.status = struct.unpack("i", body)[0]
+        branch.used = branch.cpu()
+        self.used += branch.used
+        worker.solutions.end_branch()
+        if not alive:
+            raise_if_lost(branch)
+            self._ended(branch, report)
+        return not solution.over and not solution.reason
 
 
 class TimeJob:
@@ -337,7 +294,7 @@ class TimeJob:
         if kind is None:
             while not solution.over:
                 yield
-            _raise_if_lost(solution)
+            raise_if_lost(solution)
             if ending(solution)[0] == "timeout":
                 self.best[index][position] = math.inf
                 self._timeouts[index] += 1
@@ -352,5 +309,5 @@ def _next(solution: Session) -> Generator[None, None, int | None]:
         yield
     if solution.frames:
         return solution.frames.popleft()[0]
-    _raise_if_lost(solution)
+    raise_if_lost(solution)
     return None

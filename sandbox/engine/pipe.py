@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from _socket import socket
+import struct
+from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET, socket
 
 from . import wire
 
-_CHUNK = 65536
+_CHUNK = 4096  # most programs' frames fit; a larger buffer would touch memory that a fork does not have yet
 TEXT_BYTES = 2000
 
 
 class Pipe:
-    """Reads and writes frames on a blocking socket."""
+    """Reads and writes frames on a blocking socket; descriptors may come with them."""
 
-    def __init__(self, sock: socket) -> None:
+    def __init__(self, sock: socket, max_body: int = 2**32) -> None:
         self._sock = sock
+        self._max_body = max_body
         self._data = b""
         self._at = 0
+        self._descriptors: list[int] = []
 
     def read(self) -> tuple[int, int, bytes] | None:
-        """Kind, number and body of the next frame; None at the end."""
+        """Kind, number and body of the next frame; None at the end, and for a body beyond the bound."""
         if not self._need(wire.HEAD_SIZE):
             return None
         size, kind, number = wire.HEAD.unpack_from(self._data, self._at)
-        if not self._need(wire.HEAD_SIZE + size):
+        if size > self._max_body or not self._need(wire.HEAD_SIZE + size):
             return None
         begin = self._at + wire.HEAD_SIZE
         self._at = begin + size
@@ -35,7 +38,10 @@ class Pipe:
             return True
         pieces = [self._data[self._at :]]
         while have < size:
-            piece = self._sock.recv(max(_CHUNK, min(size - have, 2**20)))
+            piece, ancillary, _, _ = self._sock.recvmsg(max(_CHUNK, min(size - have, 2**20)), CMSG_SPACE(4))
+            for level, kind, data in ancillary:
+                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                    self._descriptors.append(struct.unpack("i", data[:4])[0])
             if not piece:
                 return False
             pieces.append(piece)
@@ -44,9 +50,17 @@ class Pipe:
         self._at = 0
         return True
 
+    def take(self) -> socket:
+        """The socket that came with the frame read last."""
+        return socket(fileno=self._descriptors.pop(0))
+
     def write(self, kind: int, number: int, body: bytes = b"") -> None:
         """Send one frame."""
         self._sock.sendall(wire.HEAD.pack(len(body), kind, number) + body)
+
+    def close(self) -> None:
+        """Let the socket go."""
+        self._sock.close()
 
 
 def error_body(error: BaseException, prefix: str = "") -> bytes:

@@ -9,6 +9,7 @@ import time
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
+    SCM_CREDENTIALS,
     SCM_RIGHTS,
     SHUT_WR,
     SO_PASSCRED,
@@ -19,13 +20,17 @@ from _socket import (
 )
 from collections import deque
 
-from . import wire, zygote
+from . import wire
 
 _CPUS = os.cpu_count() or 1
 _LONGEST_WAIT = 0.25
 _SHORTEST_WAIT = 0.002
+_FIRST_GLANCE = 0.002
+_LONGEST_GLANCE = 0.016
+_MUCH = 2**16  # a process that writes so much between two glances is watched instead
 GRACE = 0.3
 _RECEIVE = 2**18
+NEVER = float("inf")
 
 Limits = tuple[float, float, int, int]
 
@@ -33,16 +38,21 @@ Limits = tuple[float, float, int, int]
 class Session:
     """A process forked from a zygote. `frames` are what it sent; `over` is set when it is gone and all is
     read.
+
+    A quiet session's pipe is looked at now and then (see `glance`) and at the process's end: a program that
+    answers fifty calls wakes the supervisor once or twice, not fifty times.
     """
 
-    def __init__(self, number: int, limits: Limits, max_body: int) -> None:
+    def __init__(self, number: int, limits: Limits, max_body: int, quiet: bool = False) -> None:
         self.number = number
         self.cpu_limit, self.wall_limit, self.memory, self.print_limit = limits
         self.max_body = max_body
+        self.quiet = quiet
         self.sock: socket
         self.clock = 0  # 0 until the process has said hello
         self.frames: deque[tuple[int, int, bytes]] = deque()
         self.reason = ""  # why it was killed
+        self.closed = False  # its end of the pipe is closed
         self.over = False
         self.lost = False
         self.status = 0
@@ -50,26 +60,29 @@ class Session:
         self.resident = 0
         self.printed = 0
         self._data = b""
-        self._out: deque[memoryview] = deque()
+        self._out: deque[tuple[memoryview, int]] = deque()  # bytes, and a descriptor to go with them or -1
         self._finishing = False
         self._cpu_mark = 0.0
         self._wall_mark = time.monotonic()
-        self.next_check = self._wall_mark + _SHORTEST_WAIT
+        self._glance = _FIRST_GLANCE
+        self.next_check = self._wall_mark + (_FIRST_GLANCE if quiet else _SHORTEST_WAIT)
         self.killed_at = 0.0
         self.grace_until = 0.0
 
-    def start(self, orders: socket, role: bytes, cpu: int, processes: int) -> None:
-        """Have a zygote fork the process."""
+    def open(self) -> socket:
+        """Make the pipe; the far end, for the process."""
         self.sock, far = socketpair(AF_UNIX, SOCK_STREAM)
         self.sock.setblocking(False)
         self.sock.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
-        order = zygote.ORDER.pack(zygote.FORK, role, self.number, self.memory, cpu, processes)
-        orders.sendmsg([order], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", far.fileno()))])
-        far.close()
+        return far
 
-    def send(self, *pieces: bytes) -> None:
-        """Queue bytes for the process and send what goes."""
-        self._out.extend(memoryview(piece) for piece in pieces)
+    def send(self, *pieces: bytes, descriptor: int = -1) -> None:
+        """Queue bytes for the process and send what goes; a descriptor goes with the first piece and is
+        closed here once it is sent.
+        """
+        for piece in pieces:
+            self._out.append((memoryview(piece), descriptor))
+            descriptor = -1
         self.flush()
 
     def finish(self) -> None:
@@ -81,9 +94,16 @@ class Session:
         """Send queued bytes; True when some are left."""
         try:
             while self._out:
-                sent = self.sock.send(self._out[0])
-                if sent < len(self._out[0]):
-                    self._out[0] = self._out[0][sent:]
+                piece, descriptor = self._out[0]
+                if descriptor < 0:
+                    sent = self.sock.send(piece)
+                else:
+                    sent = self.sock.sendmsg(
+                        [piece], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", descriptor))]
+                    )
+                    os.close(descriptor)
+                if sent < len(piece):
+                    self._out[0] = (piece[sent:], -1)
                 else:
                     self._out.popleft()
             if self._finishing:
@@ -92,40 +112,57 @@ class Session:
         except BlockingIOError:
             return True
         except OSError:  # the process is gone: its end is reported by the zygote
-            self._out.clear()
-            self._finishing = False
+            self._drop_output()
         return False
+
+    def _drop_output(self) -> None:
+        for _, descriptor in self._out:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._out.clear()
+        self._finishing = False
 
     def pending(self) -> bool:
         """Whether queued bytes wait for the process to read."""
         return bool(self._out)
 
+    def close(self) -> None:
+        """Let the pipe go."""
+        self._drop_output()
+        self.sock.close()
+
     def receive(self) -> bool:
         """Read what the process sent into `frames`; False at the end of its pipe."""
+        taken = 0
         while True:
             try:
                 data = self.sock.recv(_RECEIVE) if self.clock else self._hello()
             except BlockingIOError:
                 return True
             except OSError:
-                return False
+                data = b""
             if not data:
+                self.closed = True
                 return False
             if self.reason:
                 continue  # decided: what comes after the kill order does not count
             self._cut(self._data + data if self._data else data)
+            taken += len(data)
+            if taken > _MUCH:
+                self.quiet = False
             if len(data) < _RECEIVE:
                 return True
 
     def _hello(self) -> bytes:
         data, ancillary, _, _ = self.sock.recvmsg(1, CMSG_SPACE(12))
-        if data and ancillary:
-            pid = struct.unpack("3i", ancillary[0][2][:12])[0]
-            self.clock = (~pid << 3) | 2  # CPUCLOCK_SCHED of that process, see clock_getcpuclockid(3)
-            self.sock.setsockopt(SOL_SOCKET, SO_PASSCRED, 0)
-            self._wall_mark = time.monotonic()
-            return self.sock.recv(_RECEIVE)
-        return b""
+        for level, kind, content in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_CREDENTIALS):
+                pid = struct.unpack("3i", content[:12])[0]
+                self.clock = (~pid << 3) | 2  # CPUCLOCK_SCHED of that process, see clock_getcpuclockid(3)
+            elif (level, kind) == (SOL_SOCKET, SCM_RIGHTS):  # a program's own idea
+                for descriptor in struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4]):
+                    os.close(descriptor)
+        return self.sock.recv(_RECEIVE) if data and self.clock else b""
 
     def _cut(self, data: bytes) -> None:
         at, end = 0, len(data)
@@ -140,6 +177,12 @@ class Session:
             at = begin + size
             self.frames.append((kind, number, data[begin:at]))
         self._data = data[at:]
+
+    def intruded(self) -> bool:
+        """Whether the process sent something although it was asked nothing."""
+        if not self.over:
+            self.receive()
+        return bool(self.frames or self._data or self.reason == "violation")
 
     def cpu(self) -> float:
         """CPU seconds of the process so far, read from its clock; what is known when it is gone."""
@@ -161,8 +204,16 @@ class Session:
         """Start the wall limit anew, for a process that waited for another one."""
         self._wall_mark = time.monotonic()
 
+    def rest(self) -> None:
+        """No limits until the next mark."""
+        self.next_check = NEVER
+
     def _wait(self, used: float) -> float:
-        return min(max((self.cpu_limit - used) / _CPUS, _SHORTEST_WAIT), _LONGEST_WAIT)
+        wait = min(max((self.cpu_limit - used) / _CPUS, _SHORTEST_WAIT), _LONGEST_WAIT)
+        if self.quiet:
+            wait = min(wait, self._glance)
+            self._glance = min(2 * self._glance, _LONGEST_GLANCE)
+        return wait
 
     def exceeded(self, now: float) -> str:
         """Which limit is exceeded; "" when none is."""

@@ -5,6 +5,8 @@ value.
 from __future__ import annotations
 
 import marshal
+import os
+import struct
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -24,24 +26,48 @@ def main(pipe: Pipe) -> None:
         return
     source, entry = marshal.loads(first[2])
     namespace = _load(pipe, source, entry)
-    if namespace is None:
-        return
+    if namespace is not None:
+        _serve(pipe, namespace, entry)
+
+
+def _serve(pipe: Pipe, namespace: dict[str, Any], entry: str) -> None:
+    """Frames of the supervisor."""
     pending: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     while (found := pipe.read()) is not None:
         kind, number, body = found
-        if kind == wire.CALL:
-            args, kwargs = marshal.loads(body)
-            _answer(pipe, number, namespace[entry], args, kwargs)
-        elif kind == wire.NAMED:
-            name = body[1 : 1 + body[0]].decode("utf-8")
-            args, kwargs = marshal.loads(body[1 + body[0] :])
-            _answer_named(pipe, number, namespace, name, args, kwargs)
+        if kind == wire.LINK:
+            link = Pipe(pipe.take())
+            while (asked := link.read()) is not None:
+                _obey(link, namespace, entry, *asked)
+            link.close()
+        elif kind == wire.BRANCH:
+            branch = pipe.take()
+            if os.fork() == 0:
+                pipe.close()
+                branch.send(b"\0")  # as in zygote.py: its number, for the clock
+                _serve(Pipe(branch), namespace, entry)
+                os._exit(0)
+            branch.close()
+            pipe.write(wire.BRANCHED, number, struct.pack("i", os.wait()[1]))
         elif kind == wire.ARGUMENTS:
             pending = marshal.loads(body)
             pipe.write(wire.READY, number)
         elif kind == wire.GO:
             _timed(pipe, number, namespace[entry], *pending)
             pending = ((), {})
+        else:
+            _obey(pipe, namespace, entry, kind, number, body)
+
+
+def _obey(pipe: Pipe, namespace: dict[str, Any], entry: str, kind: int, number: int, body: bytes) -> None:
+    """Answer a call, of the supervisor or of a test."""
+    if kind == wire.CALL:
+        args, kwargs = marshal.loads(body)
+        _answer(pipe, number, namespace[entry], args, kwargs)
+    elif kind == wire.NAMED:
+        name = body[1 : 1 + body[0]].decode("utf-8")
+        args, kwargs = marshal.loads(body[1 + body[0] :])
+        _answer_named(pipe, number, namespace, name, args, kwargs)
 
 
 def _load(pipe: Pipe, source: bytes, entry: str) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ class Supervisor:
 
     def __init__(self, control: int, nursery_socket: socket, boxed: bool, workers: int, parent: int) -> None:
         self.boxed = boxed
+        self.branches = boxed  # without a box nothing would hold a program that may fork
         self._control = control
         self._nursery = nursery_socket
         self._poll = select.epoll()
@@ -143,9 +144,9 @@ class Supervisor:
     def _order(self, content: Any) -> None:
         kind = content[0]
         if kind == "run":
-            _, number, tests, source, entry, limits, all_tests = content
+            _, number, tests, source, entry, limits, all_tests, order, independent = content
             found = self._sets[tests] if isinstance(tests, int) else TestSet(tests)
-            self._queue.append(RunJob(number, source, entry, found, limits, all_tests))
+            self._queue.append(RunJob(number, source, entry, found, order, limits, all_tests, independent))
         elif kind == "tests":
             self._sets[content[1]] = TestSet(content[2])
         elif kind == "drop":

@@ -21,6 +21,8 @@ CALL = ord("C")  # marshal (args, kwargs): call the entry point
 NAMED = ord("N")  # one byte length, name, then as CALL: call another function of the program
 ARGUMENTS = ord("A")  # as CALL, but wait for GO
 GO = ord("G")
+LINK = ord("K")  # with a descriptor: serve calls of a test's process there until it ends, then go on here
+BRANCH = ord("B")  # with a descriptor: fork; the child serves calls there
 # From a solution's process.
 LOADED = ord("l")
 VALUE = ord("v")  # codec
@@ -29,20 +31,29 @@ REFUSED = ord("r")  # the value is no plain data: reason
 READY = ord("a")
 DONE = ord("d")
 BROKEN = ord("b")  # did not load: one byte kind (s: syntax, e: exception), cause NUL text
-# To a test's process: TEST, then VALUE, FAILED or REFUSED as the answers to its calls.
+BRANCHED = ord("k")  # a branch has ended: its wait status (4 bytes)
+# To a test's process: TEST, with the descriptor of its link to a solution. On the link it sends CALL or
+# NAMED and gets VALUE, FAILED or REFUSED.
 TEST = ord("T")
-# From a test's process: CALL or NAMED, then one of these.
+# From a test's process.
 PASSED = ord("p")
 WRONG = ord("w")  # an assertion failed: text
 ERROR = ord("x")  # cause NUL text
+GONE = ord("g")  # the solution's end of the link was closed, or it sent what is no answer
 
+ANSWERS = frozenset((VALUE, FAILED, REFUSED))
 MAX_BODY = 4 * 2**20 + 64
-MAX_CALL_BODY = 64 * 2**20 + 64
+MAX_TEST_BODY = 2**16  # a test's process reports words only; its calls go to the solution's by their link
 
 
 def frame(kind: int, number: int, body: bytes = b"") -> bytes:
     """One frame for a program's pipe."""
     return HEAD.pack(len(body), kind, number) + body
+
+
+def call(number: int, arguments: Any) -> bytes:
+    """The frame of a call with plain arguments, (args, kwargs)."""
+    return frame(CALL, number, marshal.dumps(arguments, 2))
 
 
 def message(content: Any) -> bytes:

@@ -16,6 +16,7 @@ from . import session, wire, zygote
 from .session import Session
 
 RECYCLE_AFTER = 1000  # programs a zygote serves
+SERVES = 500  # trusted tests that a test's process serves
 _STUCK = 10.0
 Flow = Generator[None, None, None]
 
@@ -28,6 +29,7 @@ class Hub(Protocol):
     """What a worker needs of the supervisor."""
 
     boxed: bool
+    branches: bool
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call the handler when the descriptor can be read."""
@@ -52,14 +54,15 @@ class Hub(Protocol):
 class Cradle:
     """A zygote and the session it runs."""
 
-    def __init__(self, worker: Worker, role: bytes) -> None:
+    def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.hub = worker.hub
-        self.role = role
         self.session: Session | None = None
+        self.branch: Session | None = None  # a fork of the session's process, see `branch_off`
         self.uses = 0
         self._dirty = False
         self._counter = 0
+        self._role = b""
         self._orders: socket | None = None
         self.pid = 0
         self._printed = -1
@@ -93,13 +96,17 @@ class Cradle:
         if self.session is not None:
             self._end(lost=True)
 
-    def fork(self, limits: session.Limits, tests: int, max_body: int) -> Session:
+    def fork(
+        self, role: bytes, limits: session.Limits, tests: int, max_body: int, quiet: bool = False
+    ) -> Session:
         """Start a process.
 
         Args:
+            role: One of those of the zygote.
             limits: CPU seconds, wall seconds, bytes of address space, bytes printed.
             tests: How many tests it may serve: the kernel's own CPU limit is for all of them.
             max_body: Longest frame it may send.
+            quiet: Look at its pipe now and then only.
 
         Raises:
             Lost: There is no zygote to be had, or it is gone.
@@ -108,77 +115,132 @@ class Cradle:
         assert self._orders is not None
         self._counter += 1
         self.uses += 1
-        started = Session(self._counter, limits, max_body)
-        kernel_cpu = min(int(limits[0] * (tests + 1)) + 2, 10**6)
+        started = Session(self._counter, limits, max_body, quiet)
+        self._role = role
+        cpu = min(int(limits[0] * (tests + 1)) + 2, 10**6)
+        processes = zygote.THREADS if self.hub.boxed else 0
+        order = zygote.ORDER.pack(zygote.FORK, role, started.number, started.memory, cpu, processes)
+        far = started.open()
         try:
-            started.start(self._orders, self.role, kernel_cpu, zygote.THREADS if self.hub.boxed else 0)
+            self._orders.sendmsg([order], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", far.fileno()))])
         except OSError as error:
             self.discard()
             raise Lost(f"a zygote takes no orders: {error}") from None
+        finally:
+            far.close()
         self.session = started
-        self.hub.watch(started.sock.fileno(), self._on_data)
+        if not quiet:
+            self._watch(started)
         return started
+
+    def branch_off(self, limits: session.Limits, max_body: int) -> Session:
+        """Have the session's process fork; its child serves calls on a pipe of its own, and the process
+        itself waits for the child's end.
+        """
+        assert self.session is not None and self.branch is None
+        self.session.rest()
+        branch = Session(self.session.number, limits, max_body)
+        self.branch = branch
+        self.session.send(wire.frame(wire.BRANCH, 0), descriptor=branch.open().detach())
+        self.flow_control()
+        self._watch(branch)
+        return branch
+
+    def end_branch(self) -> None:
+        """Let the branch go."""
+        if self.branch is not None:
+            self.hub.forget(self.branch.sock.fileno())
+            self.branch.close()
+            self.branch.over = True
+            self.branch = None
 
     def kill(self, reason: str) -> None:
         """Order the end of the session's process and of all it may have made."""
-        found = self.session
-        if found is None or found.over:
-            return
-        found.reason = found.reason or reason
-        found.killed_at = found.killed_at or time.monotonic()
-        found.next_check = time.monotonic() + 0.5
-        if self._orders is None:
+        for found in (self.branch, self.session):
+            if found is not None and not found.over:
+                found.reason = found.reason or reason
+                found.killed_at = found.killed_at or time.monotonic()
+                found.next_check = time.monotonic() + 0.5
+        if self._orders is None or self.session is None:
             return
         try:
-            self._orders.send(zygote.ORDER.pack(zygote.KILL, self.role, found.number, 0, 0, 0))
+            self._orders.send(zygote.ORDER.pack(zygote.KILL, self._role, self.session.number, 0, 0, 0))
         except OSError:
             self.discard()
 
+    def next_check(self) -> float:
+        """When to look at the limits next."""
+        return min(
+            (s.next_check for s in (self.session, self.branch) if s is not None), default=session.NEVER
+        )
+
     def tick(self, now: float) -> None:
-        """Look at the limits of the running process."""
-        found = self.session
-        if found is None or now < found.next_check:
-            return
-        if found.killed_at:
-            if now - found.killed_at > _STUCK:
-                self.discard()
+        """Look at the limits of the running process, and at a quiet one's pipe."""
+        for found in (self.branch, self.session):
+            if found is None or found.over or now < found.next_check:
+                continue
+            if found.killed_at:
+                if now - found.killed_at > _STUCK:
+                    self.discard()
+                else:
+                    self.kill(found.reason)
+            elif found.grace_until:
+                if now >= found.grace_until:
+                    self.kill("grace")
+                else:
+                    found.next_check = found.grace_until
             else:
-                self.kill(found.reason)
-        elif found.grace_until:
-            if now >= found.grace_until:
-                self.kill("grace")
-            else:
-                found.next_check = found.grace_until
+                self._look(found, now)
+
+    def _look(self, found: Session, now: float) -> None:
+        if found.quiet:
+            self._receive(found)
+            if not found.quiet:
+                self._watch(found)
+        reason = ""
+        if found.frames:  # the flow marks how far it came before limits are looked at
+            found.next_check = now + 0.002
         else:
             reason = found.exceeded(now)
-            if reason:
-                self.kill(reason)
+        if found.reason == "violation" or reason:
+            self.kill(found.reason or reason)
 
-    def _on_data(self, events: int) -> None:
-        found = self.session
-        if found is None:
-            return
+    def _watch(self, found: Session) -> None:
+        self.hub.watch(found.sock.fileno(), lambda events: self._on_data(found, events))
+
+    def _on_data(self, found: Session, events: int) -> None:
         fd = found.sock.fileno()
         if events & select.EPOLLOUT and not found.flush():
             self.hub.watch_write(fd, False)
-        if events & ~select.EPOLLOUT and not found.receive():
+        if events & ~select.EPOLLOUT and not self._receive(found):
             self.hub.forget(fd)
         if found.reason == "violation" and not found.killed_at:
             self.kill("violation")
         self.hub.wake(self.worker)
 
+    def _receive(self, found: Session) -> bool:
+        more = found.receive()
+        if not more and found is self.branch:
+            found.rest()  # its parent tells how it ended
+        return more
+
     def flow_control(self) -> None:
         """Watch for room in the pipe when there is more to send."""
-        if self.session is not None and not self.session.over and self.session.pending():
-            self.hub.watch_write(self.session.sock.fileno(), True)
+        for found in (self.session, self.branch):
+            if found is not None and not found.over and found.pending():
+                if found.quiet:
+                    found.quiet = False
+                    self._watch(found)
+                self.hub.watch_write(found.sock.fileno(), True)
 
     def _on_printed(self, _events: int) -> None:
         try:
             while data := os.read(self._printed, 65536):
-                if self.session is not None:
-                    self.session.printed += len(data)
-                    if self.session.printed > self.session.print_limit and not self.session.killed_at:
-                        self.kill("output")
+                for found in (self.branch, self.session):
+                    if found is not None:
+                        found.printed += len(data)
+                        if found.printed > found.print_limit and not found.killed_at:
+                            self.kill("output")
                 if len(data) < 65536:
                     break
         except BlockingIOError:
@@ -211,9 +273,13 @@ class Cradle:
     def _end(self, lost: bool) -> None:
         found = self.session
         assert found is not None
+        if self.branch is not None:
+            self.branch.receive()
+            self.branch.lost = lost
+            self.end_branch()
         self.session = None
         self.hub.forget(found.sock.fileno())
-        found.sock.close()
+        found.close()
         found.over = True
         found.lost = lost
 
@@ -223,10 +289,11 @@ class Worker:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.solutions = Cradle(self, zygote.SOLUTION)
-        self.tests = Cradle(self, zygote.TEST)
+        self.solutions = Cradle(self)
+        self.tests = Cradle(self)
         self.flow: Flow | None = None
         self.job: Any = None
+        self._served = 0
 
     def tick(self, now: float) -> None:
         """Look at the limits."""
@@ -235,22 +302,48 @@ class Worker:
 
     def next_check(self) -> float:
         """When to look at the limits next; infinity when nothing runs."""
-        return min(
-            (c.session.next_check for c in (self.solutions, self.tests) if c.session is not None),
-            default=float("inf"),
-        )
+        return min(self.solutions.next_check(), self.tests.next_check())
 
     def cancel(self) -> None:
         """End what runs; the flow sees it."""
         self.solutions.kill("cancelled")
         self.tests.kill("cancelled")
 
-    def load(self, source: bytes, entry: str, limits: session.Limits, tests: int) -> Session:
+    def load(
+        self,
+        source: bytes,
+        entry: str,
+        limits: session.Limits,
+        tests: int,
+        role: bytes = zygote.SOLUTION,
+        quiet: bool = False,
+    ) -> Session:
         """A solution's process with its program sent to it."""
-        started = self.solutions.fork(limits, tests, wire.MAX_BODY)
+        started = self.solutions.fork(role, limits, tests, wire.MAX_BODY, quiet)
         started.send(wire.frame(wire.LOAD, 0, marshal.dumps((source, entry))))
         self.solutions.flow_control()
         return started
+
+    def test_process(self, limits: session.Limits, trusted: bool) -> Generator[None, None, Session]:
+        """A process for a test: one of its own, or for a trusted test the one that serves them all.
+
+        Raises:
+            Lost: There is no zygote to be had.
+        """
+        found = self.tests.session
+        if found is not None and not (
+            trusted and not found.reason and found.memory == limits[2] and self._served < SERVES
+        ):
+            self.tests.kill("done")
+            yield from self.close(self.tests)
+            found = None
+        if found is None:
+            self._served = 0
+            found = self.tests.fork(zygote.TEST, limits, SERVES if trusted else 1, wire.MAX_TEST_BODY)
+        self._served += 1
+        found.cpu_limit, found.wall_limit, _, found.print_limit = limits
+        found.printed = 0
+        return found
 
     def close(self, cradle: Cradle) -> Flow:
         """Wait until the cradle's process is gone; it gets a moment to end by itself."""

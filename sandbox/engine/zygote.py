@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import marshal
 import os
 import resource
 import select
 import struct
 import sys
 import time
-from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SHUT_WR, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from collections.abc import Callable
 from importlib import import_module
 
 from ..isolation import libc, seccomp
-from . import solution, testing
+from . import solution, testing, wire
 from .pipe import Pipe
 
 # Orders: kind, role, session, address space, CPU seconds, process limit.
@@ -28,10 +29,13 @@ ORDER = struct.Struct("<ccIQII")
 # away.
 REPORT = struct.Struct("<IidQB")
 FORK, KILL = b"F", b"K"
-SOLUTION, TEST = b"S", b"T"
+SOLUTION, TEST, BRANCHING = b"S", b"T", b"B"
 FILE_BYTES = 8 * 2**20
 OPEN_FILES = 64
 THREADS = 64
+BRANCHES = (
+    5  # processes and threads where a program may fork: the zygote, itself, its branch, and two to spare
+)
 DATA_FD = 3
 # What programs import most: loaded once in the zygote, at no measurable cost to the fork.
 COMMON = (
@@ -47,8 +51,13 @@ COMMON = (
     "copy",
 )
 NO_MEMORY = 72
+_filters: list[seccomp.ProgramFilter] = []  # made by `settle`, used after each fork
 
-ROLES: dict[bytes, Callable[[Pipe], None]] = {SOLUTION: solution.main, TEST: testing.main}
+ROLES: dict[bytes, Callable[[Pipe], None]] = {
+    SOLUTION: solution.main,
+    TEST: testing.main,
+    BRANCHING: solution.main,
+}
 
 
 def serve(orders: socket, boxed: bool, base: int) -> None:
@@ -101,9 +110,10 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, boxed: b
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if processes:
+            processes = BRANCHES if role == BRANCHING else processes
             resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
         if boxed:
-            seccomp.install_program_filter(os.getpid())
+            _filters[role == BRANCHING].install(os.getpid())
         sock = socket(fileno=DATA_FD)
         sock.send(b"\0")  # carries this process's number to the supervisor, before anything untrusted runs
         ROLES[role](Pipe(sock))
@@ -135,9 +145,10 @@ def _watch(orders: socket, pid: int, session: int, boxed: bool) -> tuple[int, fl
                 if order[0] == KILL and order[2] == session:
                     _kill_all(pid, boxed)
     os.close(pidfd)
-    _kill_all(pid, boxed)
+    if not boxed:
+        _kill_all(pid, boxed)
     _, status, usage = os.wait4(pid, 0)
-    _reap(boxed)
+    _reap(pid, boxed)
     return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
@@ -153,13 +164,17 @@ def _kill_all(pid: int, boxed: bool) -> None:
         os.kill(pid, 9)
 
 
-def _reap(boxed: bool) -> None:
-    """Wait until all descendants of the program are gone."""
+def _reap(pid: int, boxed: bool) -> None:
+    """End all descendants of the program, children of this process now, and wait until they are gone."""
     while True:
         try:
-            if not boxed:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+            if boxed:
+                _kill_all(pid, boxed)
+                os.waitpid(-1, 0)
+            else:
                 _kill_children()
-            if os.waitpid(-1, 0 if boxed else os.WNOHANG)[0] == 0:
                 time.sleep(0.001)
         except ChildProcessError:
             return
@@ -189,6 +204,19 @@ def preload() -> None:
     """Import what programs import most; before the box is closed, since it needs the files."""
     for name in COMMON:
         import_module(name)
+    _warm()
+
+
+def _warm() -> None:
+    """Run a program and a test once, here: Python makes some of its own parts at first use (the types behind
+    `compile` alone take 2 ms), and what the zygote has made its children need not make.
+    """
+    near, far = socketpair(AF_UNIX, SOCK_STREAM)
+    source = b"import math\ndef f(n):\n    return [n, 'a', 1.5, {n: (None,)}]"
+    near.sendall(wire.frame(wire.LOAD, 0, marshal.dumps((source, "f"))) + wire.call(0, ((1,), {})))
+    near.shutdown(SHUT_WR)
+    solution.main(Pipe(far))
+    sys.modules.pop(solution.MODULE)
 
 
 def settle(boxed: bool) -> None:
@@ -197,7 +225,7 @@ def settle(boxed: bool) -> None:
     sys.argv[:] = ["solution"]
     os.umask(0o077)
     if boxed:
-        seccomp.prepare()
+        _filters.extend(seccomp.ProgramFilter(forks) for forks in (False, True))
         seccomp.install(seccomp.zygote_filter())
     else:
         libc.become_subreaper()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -85,10 +86,20 @@ def read_only_tree(target: str) -> None:
     _check(result, f"mount_setattr {target}")
 
 
+def prepared_seccomp(program: ctypes.Array[ctypes.c_char], count: int) -> Callable[[], None]:
+    """A function that installs a BPF filter of `count` instructions; needs no_new_privs."""
+    prog = _Filter(count, ctypes.addressof(program))
+    arguments = (ctypes.c_long(_SYS_SECCOMP), ctypes.c_uint(1), ctypes.c_uint(0), ctypes.byref(prog))
+
+    def install() -> None:
+        _check(_libc.syscall(*arguments), "seccomp")
+
+    return install
+
+
 def seccomp(program: ctypes.Array[ctypes.c_char], count: int) -> None:
     """Install a BPF filter of `count` instructions; needs no_new_privs."""
-    prog = _Filter(count, ctypes.addressof(program))
-    _check(_libc.syscall(_SYS_SECCOMP, ctypes.c_uint(1), ctypes.c_uint(0), ctypes.byref(prog)), "seccomp")
+    prepared_seccomp(program, count)()
 
 
 def no_new_privs() -> None:

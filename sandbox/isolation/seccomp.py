@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import struct
 
@@ -93,43 +92,53 @@ def zygote_filter() -> bytes:
     return _assemble([*_head(), *clone3, *clone, *_search(numbers)])
 
 
-@functools.cache
-def _filter_of_any_program() -> bytes:
-    return program_filter(_ANY_PID)
+class ProgramFilter:
+    """`program_filter` made ready in a zygote: every program pays for what is left to do after the fork."""
+
+    def __init__(self, forks: bool = False) -> None:
+        code = program_filter(_ANY_PID, forks)
+        mark = struct.pack("<I", _ANY_PID)
+        self._buffer = ctypes.create_string_buffer(code, len(code))
+        self._places = [at for at in range(0, len(code), 4) if code[at : at + 4] == mark]
+        self._install = libc.prepared_seccomp(self._buffer, len(code) // 8)
+
+    def install(self, pid: int) -> None:
+        """Put the filter on this process, whose number is `pid`.
+
+        Raises:
+            OSError: The kernel refuses it.
+        """
+        for place in self._places:
+            struct.pack_into("<I", self._buffer, place, pid)
+        self._install()
 
 
-def install_program_filter(pid: int) -> None:
-    """Put `program_filter(pid)` on this process; made before the fork, as every program pays for this.
-
-    Raises:
-        OSError: The kernel refuses it.
-    """
-    mark, number = struct.pack("<I", _ANY_PID), struct.pack("<I", pid)
-    install(_filter_of_any_program().replace(mark, number))
-
-
-def prepare() -> None:
-    """Make the filter of programs, once in a zygote."""
-    _filter_of_any_program()
-
-
-def program_filter(pid: int) -> bytes:
+def program_filter(pid: int, forks: bool = False) -> bytes:
     """What a program's process may not do: make processes, signal others, set limits of others, install
     filters.
 
     Args:
         pid: The process's own number in its namespace.
+        forks: It may make processes and wait for them, and signal what is in its namespace: for a process
+            that branches. A limit on their number must hold them then.
     """
     code = _head()
-    for name in ("fork", "vfork", "seccomp", "pidfd_open", "wait4", "waitid", "tkill"):
+    refused = ["seccomp", "pidfd_open", "tkill"]
+    if not forks:
+        refused += ["fork", "vfork", "wait4", "waitid"]
+    for name in refused:
         if _number(name) >= 0:
             code += [_equal(_number(name), 0, 1), _refuse()]
-    for name in ("kill", "tgkill"):
-        code += [_equal(_number(name), 0, 4), _LOAD_FIRST, _equal(pid, 1, 0), _refuse(), _ALLOW]
+    if not forks:
+        for name in ("kill", "tgkill"):
+            code += [_equal(_number(name), 0, 4), _LOAD_FIRST, _equal(pid, 1, 0), _refuse(), _ALLOW]
     code += [_equal(_number("prlimit64"), 0, 5), _LOAD_FIRST, _equal(0, 2, 0), _equal(pid, 1, 0)]
     code += [_refuse(), _ALLOW]
-    code += [_equal(_number("clone"), 0, 3), _LOAD_FIRST, (_JSET, 1, 0, _CLONE_THREAD), _refuse(), _ALLOW]
-    return _assemble(code)
+    if not forks:
+        clone = [_LOAD_FIRST, (_JSET, 1, 0, _CLONE_THREAD), _refuse(), _ALLOW]
+        code += [_equal(_number("clone"), 0, 3), *clone]
+    # Falling through allows: the zygote's allow-list has decided the rest.
+    return _assemble([*code, _ALLOW])
 
 
 def _assemble(code: list[Instruction]) -> bytes:
