@@ -163,14 +163,15 @@ class RunJob:
         """Collect answers to the calls that are under way."""
         before = solution.mark()
         while self.at < end:
-            while not solution.frames and not solution.over:
+            while (not solution.frames or solution.reason == "output") and not solution.over:
                 yield
-            if not solution.frames:
+            if not solution.frames or solution.reason == "output":
                 raise_if_lost(solution)
                 return False
             answers = []
             start = self.at
-            while solution.frames and self.at < end:
+            worker.solutions.count_output()
+            while solution.frames and self.at < end and solution.reason != "output":
                 kind, number, body = solution.frames.popleft()
                 if kind not in wire.ANSWERS or number != self.order[self.at]:
                     worker.solutions.kill("violation")

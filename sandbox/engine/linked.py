@@ -74,7 +74,10 @@ def _converse(
         kind, number, body = test.frames.popleft()
         if number != job.number & 0xFFFFFFFF:
             return ("violation", "test:protocol", "")
-        if solution.intruded():
+        worker.solutions.count_output()
+        if solution.reason == "output":
+            pass
+        elif solution.intruded():
             worker.solutions.kill("violation")
         elif kind != wire.GONE:
             return _outcome(kind, body)

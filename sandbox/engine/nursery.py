@@ -12,7 +12,7 @@ import os
 import struct
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 
-from ..isolation import libc, namespaces
+from ..isolation import libc, namespaces, place
 from . import zygote
 
 FULL = "full"
@@ -128,16 +128,16 @@ def _settle_in(orders: socket, there: socket, out: int, level: str, work: str, u
         os.dup2(source, target)
     os.close(null)
     os.close(out)
-    boxed = level == FULL
+    here = place.FULL if level == FULL else place.PROCESS
     zygote.preload()
     with open("/proc/self/statm") as file:
         base = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    if boxed:
+    if here.boxed:
         namespaces.build_root()
         namespaces.drop_rights(uid)
     else:
         os.chdir(work)
-    zygote.settle(boxed)
+    zygote.settle(here)
     there.send(b"R")
     there.close()
-    zygote.serve(orders, boxed, base)
+    zygote.serve(orders, here, base)

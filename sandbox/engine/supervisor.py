@@ -25,9 +25,10 @@ Job = RunJob | TimeJob
 class Supervisor:
     """The event loop."""
 
-    def __init__(self, control: int, nursery_socket: socket, boxed: bool, workers: int, parent: int) -> None:
-        self.boxed = boxed
-        self.branches = boxed  # without a box nothing would hold a program that may fork
+    def __init__(
+        self, control: int, nursery_socket: socket, branches: bool, workers: int, parent: int
+    ) -> None:
+        self.branches = branches
         self._control = control
         self._nursery = nursery_socket
         self._poll = select.epoll()
@@ -217,7 +218,8 @@ def main(settings: dict[str, Any]) -> None:
         finally:
             os._exit(1)
     far.close()
-    boss = Supervisor(0, near, level == nursery.FULL, settings["workers"], settings["parent"])
+    branches = level == nursery.FULL  # without a box nothing would hold a program that may fork
+    boss = Supervisor(0, near, branches, settings["workers"], settings["parent"])
     if not boss.prepare():
         os.set_blocking(0, True)
         boss._flush()

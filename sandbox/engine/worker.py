@@ -28,8 +28,7 @@ class Lost(Exception):
 class Hub(Protocol):
     """What a worker needs of the supervisor."""
 
-    boxed: bool
-    branches: bool
+    branches: bool  # whether a program's process may fork for its tests
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call the handler when the descriptor can be read."""
@@ -118,8 +117,7 @@ class Cradle:
         started = Session(self._counter, limits, max_body, quiet)
         self._role = role
         cpu = min(int(limits[0] * (tests + 1)) + 2, 10**6)
-        processes = zygote.THREADS if self.hub.boxed else 0
-        order = zygote.ORDER.pack(zygote.FORK, role, started.number, started.memory, cpu, processes)
+        order = zygote.ORDER.pack(zygote.FORK, role, started.number, started.memory, cpu, zygote.THREADS)
         far = started.open()
         try:
             self._orders.sendmsg([order], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", far.fileno()))])
@@ -233,7 +231,13 @@ class Cradle:
                     self._watch(found)
                 self.hub.watch_write(found.sock.fileno(), True)
 
+    def count_output(self) -> None:
+        """Take what was printed so far into account; ends the process when it is too much."""
+        self._on_printed(0)
+
     def _on_printed(self, _events: int) -> None:
+        if self._printed < 0:
+            return
         try:
             while data := os.read(self._printed, 65536):
                 for found in (self.branch, self.session):
@@ -263,7 +267,7 @@ class Cradle:
         if found is None or number != found.number:
             return
         found.receive()  # what it wrote before its end
-        self._on_printed(0)
+        self.count_output()
         found.status, found.used, found.resident = status, used, resident
         self._dirty = bool(dirty)
         # Without a hello the process never reached the program: the engine's fault.

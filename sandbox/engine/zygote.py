@@ -20,6 +20,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..isolation import libc, seccomp
+from ..isolation.place import Place
 from . import solution, testing, wire
 from .pipe import Pipe
 
@@ -60,12 +61,12 @@ ROLES: dict[bytes, Callable[[Pipe], None]] = {
 }
 
 
-def serve(orders: socket, boxed: bool, base: int) -> None:
+def serve(orders: socket, place: Place, base: int) -> None:
     """Obey orders until the supervisor is gone.
 
     Args:
         orders: Socket of whole messages (SOCK_SEQPACKET) to the supervisor.
-        boxed: Whether this is pid 1 of a box; if not, only the program's process group can be cleared up.
+        place: What is in force around this process.
         base: Bytes of address space that the interpreter itself takes; a program's limit comes on top.
     """
     gc.collect()
@@ -81,11 +82,11 @@ def serve(orders: socket, boxed: bool, base: int) -> None:
         fd = _descriptor(ancillary)
         pid = os.fork()
         if pid == 0:
-            _child(fd, role, base + memory, cpu, processes, boxed)
+            _child(fd, role, base + memory, cpu, processes, place)
         os.close(fd)
-        status, used, resident = _watch(orders, pid, session, boxed)
+        status, used, resident = _watch(orders, pid, session, place)
         fcntl.fcntl(1, fcntl.F_SETFL, 0)
-        dirty = boxed and not _clear_work(work_mode)
+        dirty = place.boxed and not _clear_work(work_mode)
         orders.send(REPORT.pack(session, status, used, resident, dirty))
 
 
@@ -96,23 +97,23 @@ def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
     return int(struct.unpack("i", data[:4])[0])
 
 
-def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, boxed: bool) -> None:
+def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: Place) -> None:
     code = 0
     try:
         if fd != DATA_FD:
             os.dup2(fd, DATA_FD)
         os.closerange(DATA_FD + 1, 1024)
-        if not boxed:
+        if not place.filtered:
             os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if processes:
+        if place.own_user:
             processes = BRANCHES if role == BRANCHING else processes
             resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-        if boxed:
+        if place.filtered:
             _filters[role == BRANCHING].install(os.getpid())
         sock = socket(fileno=DATA_FD)
         sock.send(b"\0")  # carries this process's number to the supervisor, before anything untrusted runs
@@ -125,7 +126,7 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, boxed: b
         os._exit(code)
 
 
-def _watch(orders: socket, pid: int, session: int, boxed: bool) -> tuple[int, float, int]:
+def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, float, int]:
     """Wait for the program's end or an order to end it; leave no process of it behind."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
@@ -139,22 +140,22 @@ def _watch(orders: socket, pid: int, session: int, boxed: bool) -> tuple[int, fl
             else:
                 data = orders.recv(64)
                 if not data:
-                    _kill_all(pid, boxed)
+                    _kill_all(pid, place)
                     os._exit(0)
                 order = ORDER.unpack(data)
                 if order[0] == KILL and order[2] == session:
-                    _kill_all(pid, boxed)
+                    _kill_all(pid, place)
     os.close(pidfd)
-    if not boxed:
-        _kill_all(pid, boxed)
+    if not place.boxed:
+        _kill_all(pid, place)
     _, status, usage = os.wait4(pid, 0)
-    _reap(pid, boxed)
+    _reap(pid, place)
     return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
-def _kill_all(pid: int, boxed: bool) -> None:
+def _kill_all(pid: int, place: Place) -> None:
     try:
-        if boxed:
+        if place.boxed:
             os.kill(-1, 9)
         else:
             os.killpg(pid, 9)
@@ -164,14 +165,14 @@ def _kill_all(pid: int, boxed: bool) -> None:
         os.kill(pid, 9)
 
 
-def _reap(pid: int, boxed: bool) -> None:
+def _reap(pid: int, place: Place) -> None:
     """End all descendants of the program, children of this process now, and wait until they are gone."""
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0]:
                 continue
-            if boxed:
-                _kill_all(pid, boxed)
+            if place.boxed:
+                _kill_all(pid, place)
                 os.waitpid(-1, 0)
             else:
                 _kill_children()
@@ -219,12 +220,12 @@ def _warm() -> None:
     sys.modules.pop(solution.MODULE)
 
 
-def settle(boxed: bool) -> None:
+def settle(place: Place) -> None:
     """Last steps before the first order: rights that a zygote and its children never need again."""
     os.environ.clear()
     sys.argv[:] = ["solution"]
     os.umask(0o077)
-    if boxed:
+    if place.filtered:
         _filters.extend(seccomp.ProgramFilter(forks) for forks in (False, True))
         seccomp.install(seccomp.zygote_filter())
     else:
