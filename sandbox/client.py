@@ -39,6 +39,7 @@ class Client:
         level = settings["level"]
         self._owner = os.getpid()
         self._lock = threading.RLock()
+        self._turn = threading.Lock()  # whose turn it is to wait for the engine
         self._inbox = wire.Inbox()
         self._handlers: dict[int, Handler] = {}
         self._out = bytearray()
@@ -114,18 +115,40 @@ class Client:
     def pump(self, timeout: float | None = None) -> None:
         """Pass messages both ways; wait for at least one event unless `timeout` seconds go by first.
 
+        One thread at a time waits, without the lock, so that others can send meanwhile; a thread that finds
+        another one waiting comes back when that one has passed messages, to look whether its own are there.
+
         Raises:
             SandboxError: The engine is gone.
         """
-        with self._lock:
-            self._usable()
+        if not self._turn.acquire(blocking=False):
+            if self._turn.acquire(timeout=-1 if timeout is None else timeout):
+                self._turn.release()
+            return
+        try:
             poll = select.poll()
-            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
-            for _, events in poll.poll(None if timeout is None else timeout * 1000):
-                if events & select.POLLOUT:
-                    self._write()
-                if events & ~select.POLLOUT:
-                    self._read()
+            with self._lock:
+                self._usable()
+                poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+            happened = poll.poll(None if timeout is None else timeout * 1000)
+            with self._lock:
+                self._usable()
+                for _, events in happened:
+                    if events & select.POLLOUT:
+                        self._write()
+                    if events & ~select.POLLOUT:
+                        self._read()
+        finally:
+            self._turn.release()
+
+    def fileno(self) -> int:
+        """Descriptor to wait on for messages of the engine, for a caller with an event loop of its own."""
+        return self._socket.fileno()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there is more to send than the pipe took."""
+        return bool(self._out)
 
     def _write(self) -> None:
         try:
