@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from .cells import Job, Judge
 from .client import Client
+from .filling import MatrixRun
 from .isolation import levels
 from .limits import Limits
-from .matrix import UNKNOWN, VERDICTS, MatrixJob, PassMatrix, distinct, test_key
-from .program import Program, Test, check_job
+from .matrix import MatrixJob, Mode, PassMatrix
+from .program import Program, Test
 from .timing import TimingJob
 from .verdict import Isolation, Result, SandboxError, Verdict, clean_text
 
@@ -115,16 +116,23 @@ class Sandbox:
         )
 
     def pass_matrix(
-        self, codes: Sequence[str], tests: Sequence[Test], entry_point: str, *, limits: Limits | None = None
+        self,
+        codes: Sequence[str],
+        tests: Sequence[Test],
+        entry_point: str,
+        *,
+        limits: Limits | None = None,
+        mode: Mode = "checked",
     ) -> PassMatrix:
         """Run every code on every test; see `pass_matrices`."""
-        return next(iter(self.pass_matrices([MatrixJob(codes, tests, entry_point, limits)])))
+        return next(iter(self.pass_matrices([MatrixJob(codes, tests, entry_point, limits, mode=mode)])))
 
     def pass_matrices(self, jobs: Iterable[MatrixJob]) -> Iterator[PassMatrix]:
         """Fill matrices and give them in order, as they come; the jobs are read lazily.
 
-        Equal codes and equal tests run once. A code runs its tests in one process; after a crash or timeout
-        the next test starts a fresh one; after three timeouts the code's remaining tests are left unknown.
+        Equal codes and equal tests run once. After a crash or timeout the next test starts a fresh process;
+        after three timeouts a code's remaining tests are left unknown. `MatrixJob.mode` says how far a code's
+        tests are kept apart.
 
         Raises:
             SandboxError: The engine failed repeatedly on a program.
@@ -224,9 +232,9 @@ class Sandbox:
             notes,
         )
 
-    def _start_matrix(self, job: MatrixJob) -> _Matrix:
+    def _start_matrix(self, job: MatrixJob) -> MatrixRun:
         self._sets += 1
-        return _Matrix(self._client, self._sets, job, self._lowered(job.limits or self._limits)[0])
+        return MatrixRun(self._client, self._sets, job, self._lowered(job.limits or self._limits)[0])
 
     def _start_timing(self, job: TimingJob) -> _Timing:
         state = _Timing(self._client, job)
@@ -246,62 +254,6 @@ class _Running(Job):
     def release(self) -> None:
         """Nothing more is wanted of the engine for this job."""
         _release(self._client, self.number, self.done)
-
-
-class _Matrix:
-    """A matrix in the engine: one job a distinct code, over one set of tests."""
-
-    def __init__(self, client: Client, number: int, job: MatrixJob, limits: Limits) -> None:
-        for code in job.codes:
-            check_job(code, job.entry_point, job.tests)
-        self._client = client
-        self._set = number
-        self._id = job.id
-        codes, self._code_index = distinct(job.codes, job.codes)
-        tests, self._test_index = distinct(job.tests, map(test_key, job.tests))
-        self._columns = len(tests)
-        judges = [Judge(test) for test in tests]
-        client.send(("tests", number, [test.wire() for test in tests]))
-        self._rows = [_Running(client, judges, False) for _ in codes]
-        for code, row in zip(codes, self._rows, strict=True):
-            source = code.encode("utf-8", "surrogatepass")
-            client.send(
-                ("run", row.number, number, source, job.entry_point, limits.wire(), True, None, False)
-            )
-
-    @property
-    def decided(self) -> bool:
-        """Whether all rows are complete."""
-        return all(row.done for row in self._rows)
-
-    def release(self) -> None:
-        """Nothing more is wanted of the engine for this job."""
-        for row in self._rows:
-            row.release()
-        self._client.send(("drop", self._set))
-
-    def result(self) -> PassMatrix:
-        """The matrix.
-
-        Raises:
-            SandboxError: A row could not be run.
-        """
-        verdicts = np.full((len(self._rows), self._columns), UNKNOWN, np.uint8)
-        for place, row in enumerate(self._rows):
-            row.check(f"{self._id} code {place}")
-            outcomes = [VERDICTS.index(cell.verdict) for cell in row.cells]
-            verdicts[place, : len(outcomes)] = outcomes
-            if row.load_failed is not None:
-                verdicts[place, len(outcomes) :] = VERDICTS.index(row.load_failed.verdict)
-        code_index = np.asarray(self._code_index, np.int64)
-        test_index = np.asarray(self._test_index, np.int64)
-        return PassMatrix(
-            verdicts,
-            np.bincount(code_index, minlength=len(self._rows)),
-            np.bincount(test_index, minlength=self._columns),
-            code_index,
-            test_index,
-        )
 
 
 class _Timing:

@@ -10,10 +10,11 @@ from typing import Any
 
 from . import linked, wire, zygote
 from .endings import Outcome, broken, ending, raise_if_lost
-from .session import GRACE, Limits, Session
+from .session import Limits, Session
 from .worker import Flow, Worker
 
 MAX_TIMEOUTS = 3
+_BRANCH_ENDS = 2.0  # seconds after its last answer
 CALL_TEST, CODE_TEST, TRUSTED_TEST = 0, 1, 2
 Report = Callable[[Any], None]
 
@@ -78,6 +79,7 @@ class RunJob:
             return (yield from self._branches(worker, report))
         if self.independent:
             end = min(self.at + 1, end)
+        self._say_fresh(report)
         solution = worker.load(self.source, self.entry, self.limits, end - self.at, quiet=True)
         calls = self._send_calls(worker, solution, end)
         if calls == end:
@@ -93,6 +95,10 @@ class RunJob:
         if not alive:
             self._ended(solution, report)
         return self._go_on()
+
+    def _say_fresh(self, report: Report) -> None:
+        if self.at and self.all_tests:
+            report(("process", self.number, self.at))
 
     def _ended(self, solution: Session, report: Report) -> None:
         """The outcome of the test in which the process ended."""
@@ -208,7 +214,8 @@ class RunJob:
         calls = self._send_calls(worker, branch, end)
         alive = yield from self._tests(worker, branch, report, calls, end)
         branch.finish()
-        branch.grace_until = branch.next_check = time.monotonic() + GRACE
+        branch.rest()
+        solution.grace_until = solution.next_check = time.monotonic() + _BRANCH_ENDS
         while not solution.frames and not solution.over:
             yield
         if solution.frames:
@@ -217,6 +224,8 @@ class RunJob:
                 worker.solutions.kill("violation")
             else:
                 branch.status = struct.unpack("i", body)[0]
+                solution.grace_until = 0.0
+                solution.rest()
         branch.used = branch.cpu()
         self.used += branch.used
         worker.solutions.end_branch()

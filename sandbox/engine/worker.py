@@ -168,9 +168,8 @@ class Cradle:
 
     def next_check(self) -> float:
         """When to look at the limits next."""
-        return min(
-            (s.next_check for s in (self.session, self.branch) if s is not None), default=session.NEVER
-        )
+        live = [s.next_check for s in (self.session, self.branch) if s is not None and not s.over]
+        return min(live, default=session.NEVER)
 
     def tick(self, now: float) -> None:
         """Look at the limits of the running process, and at a quiet one's pipe."""
@@ -219,7 +218,8 @@ class Cradle:
     def _receive(self, found: Session) -> bool:
         more = found.receive()
         if not more and found is self.branch:
-            found.rest()  # its parent tells how it ended
+            found.over = True  # its parent tells how it ended
+            found.rest()
         return more
 
     def flow_control(self) -> None:

@@ -178,7 +178,10 @@ def test_a_matrix_folds_duplicates_and_gives_up_after_three_timeouts(box):
     loop = "def f(n):\n    while n < 5: pass\n    return n"
     good, wrong = "def f(n): return n", "def f(n): return n + 1"
     tests = [CallTest((i,), i) for i in (1, 2, 3, 4, 6)] + [CallTest((1,), 1), CodeTest("assert f(6) == 6")]
-    matrix = box.pass_matrix([good, loop, wrong, good, "def f(n) return"], tests, "f")
+    codes = [good, loop, wrong, good, "def f(n) return"]
+    checked = box.pass_matrix(codes, tests, "f")
+    assert checked.known[1].sum() in (3, 4) and not checked.passed[1][:4].any() and not checked.stateful.any()
+    matrix = box.pass_matrix(codes, tests, "f", mode="shared")
     assert matrix.verdicts.shape == (4, 6)
     assert matrix.code_index.tolist() == [0, 1, 2, 0, 3] and matrix.code_counts.tolist() == [2, 1, 1, 1]
     assert matrix.test_index.tolist() == [0, 1, 2, 3, 4, 0, 5] and matrix.test_counts.tolist() == [
