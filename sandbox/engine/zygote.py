@@ -86,7 +86,7 @@ def serve(orders: socket, place: Place, base: int) -> None:
         os.close(fd)
         status, used, resident = _watch(orders, pid, session, place)
         fcntl.fcntl(1, fcntl.F_SETFL, 0)
-        dirty = place.boxed and not _clear_work(work_mode)
+        dirty = not _clear_work(work_mode)
         orders.send(REPORT.pack(session, status, used, resident, dirty))
 
 
@@ -103,17 +103,18 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: P
         if fd != DATA_FD:
             os.dup2(fd, DATA_FD)
         os.closerange(DATA_FD + 1, 1024)
-        if not place.filtered:
+        if not place.filter:
             os.setsid()
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if place.limited:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if place.own_user:
             processes = BRANCHES if role == BRANCHING else processes
             resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-        if place.filtered:
+        if place.filter:
             _filters[role == BRANCHING].install(os.getpid())
         sock = socket(fileno=DATA_FD)
         sock.send(b"\0")  # carries this process's number to the supervisor, before anything untrusted runs
@@ -141,6 +142,7 @@ def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, f
                 data = orders.recv(64)
                 if not data:
                     _kill_all(pid, place)
+                    _reap(pid, place)
                     os._exit(0)
                 order = ORDER.unpack(data)
                 if order[0] == KILL and order[2] == session:
@@ -157,6 +159,8 @@ def _kill_all(pid: int, place: Place) -> None:
     try:
         if place.boxed:
             os.kill(-1, 9)
+        elif place.filter:
+            os.kill(pid, 9)  # it made no other
         else:
             os.killpg(pid, 9)
     except ProcessLookupError:
@@ -225,8 +229,8 @@ def settle(place: Place) -> None:
     os.environ.clear()
     sys.argv[:] = ["solution"]
     os.umask(0o077)
-    if place.filtered:
+    if place.filter:
         _filters.extend(seccomp.ProgramFilter(forks) for forks in (False, True))
-        seccomp.install(seccomp.zygote_filter())
-    else:
+        seccomp.install(seccomp.zygote_filter(place.filter))
+    if not place.boxed and not place.filter:
         libc.become_subreaper()
