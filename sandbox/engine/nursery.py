@@ -16,7 +16,7 @@ from typing import Any
 
 from ..isolation import cgroup, libc, names, users
 from ..isolation.place import PLACES
-from . import birth
+from . import birth, files
 
 _PATIENCE = 2.0
 
@@ -112,7 +112,7 @@ class Nursery:
             self._groups.close()
             self._groups.sweep()
         if self._work:
-            _remove(self._work)
+            files.remove(self._work)
 
 
 def _children() -> list[int]:
@@ -124,38 +124,7 @@ def _clear(plan: birth.Plan) -> None:
     if plan.group is not None:
         plan.group.remove()
     if plan.work:
-        _remove(plan.work)
-
-
-def _remove(path: str, within: int | None = None) -> None:
-    """Remove a directory and all in it, also what a program locked against its own user; follow no link."""
-    try:
-        handle = _open_directory(path, within)
-        try:
-            with os.scandir(handle) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        _remove(entry.name, handle)
-                    else:
-                        os.unlink(entry.name, dir_fd=handle)
-        finally:
-            os.close(handle)
-        os.rmdir(path, dir_fd=within)
-    except OSError:
-        pass
-
-
-def _open_directory(path: str, within: int | None) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    handle = -1
-    try:
-        handle = os.open(path, flags, dir_fd=within)
-        os.fchmod(handle, 0o700)
-    except PermissionError:
-        if handle < 0:
-            os.chmod(path, 0o700, dir_fd=within)
-            handle = os.open(path, flags, dir_fd=within)
-    return handle
+        files.remove(plan.work)
 
 
 def sweep(top: str) -> None:
@@ -163,7 +132,7 @@ def sweep(top: str) -> None:
     with os.scandir(top) as entries:
         for entry in entries:
             if names.dead(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                _remove(entry.path)
+                files.remove(entry.path)
 
 
 def main(settings: dict[str, Any]) -> None:

@@ -265,14 +265,16 @@ class Cradle:
             self.discard()
             self.hub.wake(self.worker)
             return
-        number, status, used, resident, dirty = zygote.REPORT.unpack(data)
+        number, status, used, resident, marks = zygote.REPORT.unpack(data)
         found = self.session
         if found is None or number != found.number:
             return
         found.receive()  # what it wrote before its end
         self.count_output()
         found.status, found.used, found.resident = status, used, resident
-        self._dirty = bool(dirty)
+        self._dirty = bool(marks & zygote.DIRTY)
+        if marks & zygote.FULL:
+            found.reason = found.reason or "output"
         if status & 0x7F == 9 and not found.reason and self._group is not None:
             with contextlib.suppress(OSError):
                 found.out_of_memory = self._group.ran_out()
