@@ -36,7 +36,6 @@ class Client:
     """A running supervisor. Thread-safe; unusable in a forked child of the process that made it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        level = settings["level"]
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self._turn = threading.Lock()  # whose turn it is to wait for the engine
@@ -45,11 +44,10 @@ class Client:
         self._out = bytearray()
         self._counter = 0
         self._closed = False
-        self._work = tempfile.TemporaryDirectory(prefix="sandbox-") if level != "full" else None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the client
         self.info: dict[str, Any] = {}
         self._socket, far = socket.socketpair()
-        work = self._work.name if self._work else "/"
+        work = os.path.realpath(tempfile.gettempdir())
         try:
             self._process = subprocess.Popen(
                 engine_command("serve", json.dumps({**settings, "parent": self._owner, "work": work})),
@@ -206,5 +204,3 @@ class Client:
             self._process.kill()
             self._process.wait()
         self._errors.close()
-        if self._work:
-            self._work.cleanup()

@@ -19,7 +19,7 @@ from .limits import Limits
 from .matrix import MatrixJob, Mode, PassMatrix
 from .program import Program, Test
 from .timing import TimingJob
-from .verdict import Isolation, Result, SandboxError, Verdict, clean_text
+from .verdict import Isolation, IsolationUnavailable, Result, SandboxError, Verdict, clean_text
 
 _DEFAULT = Limits()
 _Request = TypeVar("_Request")
@@ -36,9 +36,9 @@ class Sandbox:
     Args:
         workers: How many programs run at a time; by default one a processor.
         limits: Limits of each test, where a program or job gives none.
-        require: `full` refuses to run without namespaces, system call filter and read-only root. `process`
-            asks for the weaker level: a separate process with resource limits, which holds off accidents
-            only.
+        require: Level of isolation: `full` (namespaces, read-only root, system call filter), or by name one
+            that holds less: `filter`, `seccomp`, `process`, `none` (docs/sandbox.md). Never a weaker one than
+            asked for.
         hard_limits: No program gets more than this, whatever it asks for; a result says what was lowered.
 
     Raises:
@@ -46,6 +46,8 @@ class Sandbox:
         SandboxError: The engine could not be started.
         ValueError: `workers` or `require` is not one of the possible values.
     """
+
+    _trial = False
 
     def __init__(
         self,
@@ -64,9 +66,19 @@ class Sandbox:
         self._limits = self._lowered(limits)[0]
         self._level = require
         self._sets = 0
-        self._client = levels.start(require, lambda: Client({"level": require, "workers": count}))
         try:
-            self.isolation: Isolation = levels.describe(require)
+            self._open()
+        except IsolationUnavailable as error:
+            if self._trial:
+                raise
+            raise levels.refusal(require, str(error), _works) from None
+        if not self._trial:
+            levels.announce(self.isolation)
+
+    def _open(self) -> None:
+        self._client = Client({"level": self._level, "workers": self._workers})
+        try:
+            self.isolation: Isolation = levels.describe(self._level, self._client.info["isolation"])
             self._self_check()
         except BaseException:
             self._client.close()
@@ -240,6 +252,20 @@ class Sandbox:
         state = _Timing(self._client, job)
         self._client.send(job.wire(state.number, self._limits))
         return state
+
+
+class _Trial(Sandbox):
+    """Only to see whether a level works: proposes no other one, announces nothing."""
+
+    _trial = True
+
+
+def _works(level: str) -> bool:
+    try:
+        _Trial(1, require=level).close()
+    except SandboxError:
+        return False
+    return True
 
 
 class _Running(Job):

@@ -13,9 +13,13 @@ if sys.argv[1:2] == ["probe"]:
     from sandbox.isolation import probe
 
     probe.main()
-else:
-    from sandbox.engine import supervisor
+elif sys.argv[1:2] == ["nursery"]:
+    from sandbox.engine import nursery
 
     # Everything is loaded: a program must not be able to import what lies beside the package.
     sys.path.pop(0)
-    supervisor.main(json.loads(sys.argv[2]))
+    nursery.main(json.loads(sys.argv[2]))
+else:
+    from sandbox.engine import supervisor
+
+    supervisor.main(json.loads(sys.argv[2]), __file__)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import zygote
+from .nursing import Lost
 from .session import Session
-from .worker import Lost
 
 _SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 Outcome = tuple[str, str, str]  # verdict, cause, text
@@ -49,6 +49,6 @@ def ending(found: Session) -> Outcome:
     if signal == 31:
         return ("violation", "SIGSYS", "a system call by a foreign convention")
     name = _SIGNALS.get(signal, f"signal {signal}")
-    if found.resident > 0.9 * found.memory:
+    if found.out_of_memory or found.resident > 0.9 * found.memory:
         return ("memory_limit", name, "")
     return ("runtime_error", name, f"the process was ended by {name}")

@@ -1,143 +1,174 @@
 """The nursery: a process that never reads a program or a test and makes zygotes when asked.
 
 Zygotes are replaced while work goes on. If the supervisor forked them itself, programs could find other
-programs and tests in the memory they inherit.
+programs and tests in the memory they inherit. It outlives the supervisor for a moment, to wait for its
+zygotes and take away their groups and directories.
 """
 
 from __future__ import annotations
 
-import contextlib
 import marshal
 import os
 import struct
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socket, socketpair
+import time
+from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from typing import Any
 
-from ..isolation import libc, namespaces, place
-from . import zygote
+from ..isolation import cgroup, libc, names, users
+from ..isolation.place import PLACES
+from . import birth, files
 
-FULL = "full"
+_PATIENCE = 2.0
 
 
-def main(orders: socket, level: str, work: str) -> None:
-    """Make one zygote a request until the supervisor is gone.
+class Nursery:
+    """Makes zygotes of one level.
 
     Args:
-        orders: Socket of whole messages to the supervisor.
-        level: `full`, or `process` for no box.
-        work: Directory to work in where there is no box.
+        settings: `level`, and `work`: where to make directories for programs that have no box.
     """
-    libc.become_subreaper()
-    while orders.recv(16):
-        _reap()
-        pid, text, fds = _make(level, work)
-        ancillary = [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._place = PLACES[settings["level"]]
+        self._top = settings["work"]
+        self._work = ""
+        self._count = 0
+        self._children: dict[int, birth.Plan] = {}
+        self._groups, self._no_groups = cgroup.open_groups() if self._place.limited else (None, "")
+        if self._groups is not None:
+            self._groups.sweep()
+        self._no_user = ""
+        if not self._place.boxed:
+            libc.not_dumpable()  # programs of the same user might read it otherwise
+            self._no_user = users.problem() if self._place.filter else "none at this level"
+            self._place = self._place._replace(own_user=not self._no_user)
+            sweep(self._top)
+            self._work = f"{self._top}/{names.own()}-{os.urandom(4).hex()}"
+            os.mkdir(self._work, 0o711)
+
+    def make(self) -> tuple[birth.Born, dict[str, Any]]:
+        """A zygote, and what is in force around it.
+
+        Raises:
+            birth.Failed: At a step that the text names.
+        """
+        self.reap()
+        if self._place.filter == "reading" and self._no_user.startswith("other users"):
+            raise birth.Failed(f"spare user: {self._no_user}")
         try:
-            orders.sendmsg([marshal.dumps((pid, text))], ancillary)
-        except OSError:
-            break
+            plan = self._plan()
+        except OSError as error:
+            raise birth.Failed(f"cgroup or directory: {error}") from None
+        try:
+            born = birth.make(plan)
+        except birth.Failed:
+            _clear(plan)
+            raise
+        self._children[born.pid] = plan
+        facts = {
+            "landlock": born.landlock,
+            "cgroup": self._groups.version if self._groups else "",
+            "no_cgroup": self._no_groups,
+            "no_user": self._no_user,
+            "group": plan.group.facts() if plan.group else None,
+        }
+        return born, facts
+
+    def _plan(self) -> birth.Plan:
+        self._count += 1
+        uid = 0 if self._no_user or self._place.boxed else users.spare(self._count)
+        work = ""
+        if self._work:
+            work = f"{self._work}/{self._count}"
+            os.mkdir(work, 0o700)
+            if uid:
+                os.chown(work, uid, uid)
+        return birth.Plan(self._place, uid, work, self._groups.new() if self._groups else None)
+
+    def reap(self) -> None:
+        """Clear up after zygotes that are gone."""
+        try:
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                plan = self._children.pop(pid, None)
+                if plan is not None:
+                    _clear(plan)
+        except ChildProcessError:
+            pass
+
+    def close(self) -> None:
+        """Wait for all zygotes, which end with the supervisor, and leave nothing behind."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            self.reap()
+            left = _children()
+            if not left:
+                break
+            late = time.monotonic() > end
+            for pid in left:
+                if late or pid not in self._children:  # what a program left behind where there is no box
+                    os.kill(pid, 9)
+            time.sleep(0.001)
+        if self._groups is not None:
+            self._groups.close()
+            self._groups.sweep()
+        if self._work:
+            files.remove(self._work)
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _clear(plan: birth.Plan) -> None:
+    if plan.group is not None:
+        plan.group.remove()
+    if plan.work:
+        files.remove(plan.work)
+
+
+def sweep(top: str) -> None:
+    """Remove directories that nurseries of this user left when they were killed."""
+    with os.scandir(top) as entries:
+        for entry in entries:
+            if names.dead(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                files.remove(entry.path)
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Make one zygote a request that comes on descriptor 0, until the supervisor is gone."""
+    orders = socket(fileno=os.dup(0))
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    libc.become_subreaper()
+    nursery = Nursery(settings)
+    try:
+        while orders.recv(16):
+            if not _answer(orders, nursery):
+                break
+    finally:
+        nursery.close()
+        os._exit(0)
+
+
+def _answer(orders: socket, nursery: Nursery) -> bool:
+    """Answer one request; False when nobody is there to read it."""
+    text, number = "", 0
+    facts: dict[str, Any] = {}
+    fds: list[int] = []
+    try:
+        born, facts = nursery.make()
+    except birth.Failed as error:
+        text = str(error)
+    else:
+        number, fds = born.pid, [born.orders.detach(), born.printed]
+    ancillary = [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+    try:
+        orders.sendmsg([marshal.dumps((number, text, facts))], ancillary)
+    except OSError:
+        return False
+    finally:
         for fd in fds:
             os.close(fd)
-    os._exit(0)
-
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _make(level: str, work: str) -> tuple[int, str, list[int]]:
-    """A zygote's process number, "" or what failed, and the supervisor's two ends (orders, printed text)."""
-    near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
-    here, there = socketpair(AF_UNIX, SOCK_STREAM)
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _become(far, there, write_end, level, work)
-        except BaseException as error:
-            there.send(b"E" + f"{type(error).__name__}: {error}".encode()[:400])
-        finally:
-            os._exit(1)
-    far.close()
-    there.close()
-    os.close(write_end)
-    number, text = _escort(here, pid, level)
-    here.close()
-    if text:
-        near.close()
-        os.close(read_end)
-        return 0, text, []
-    return number, "", [near.detach(), read_end]
-
-
-def _escort(here: socket, pid: int, level: str) -> tuple[int, str]:
-    """Help the new process into its box; its number outside, or what failed."""
-    number = pid
-    if level == FULL:
-        step = here.recv(500)
-        if step != b"U":
-            os.waitpid(pid, 0)
-            return 0, step[1:].decode("utf-8", "replace") or "unshare: the process ended"
-        try:
-            uid = namespaces.write_maps(pid)
-        except OSError as error:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            return 0, f"uid_map: {error}"
-        here.send(struct.pack("i", uid))
-        step = here.recv(500)
-        os.waitpid(pid, 0)
-        if step[:1] != b"P":
-            return 0, step[1:].decode("utf-8", "replace") or "fork: the process ended"
-        number = struct.unpack("i", step[1:5])[0]
-        here.send(b"+")
-    step = here.recv(500)
-    if step != b"R":
-        return 0, step[1:].decode("utf-8", "replace") or "the zygote ended while its box was built"
-    return number, ""
-
-
-def _become(orders: socket, there: socket, out: int, level: str, work: str) -> None:
-    uid = 0
-    if level == FULL:
-        namespaces.enter()
-        there.send(b"U")
-        answer = there.recv(4)
-        if len(answer) != 4:
-            os._exit(1)
-        uid = struct.unpack("i", answer)[0]
-        pid = os.fork()
-        if pid:
-            there.send(b"P" + struct.pack("i", pid))
-            os._exit(0)
-        there.recv(1)  # the nursery has read this process's number, and waits for its word now
-    _settle_in(orders, there, out, level, work, uid)
-
-
-def _settle_in(orders: socket, there: socket, out: int, level: str, work: str, uid: int) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
-    keep = {null, out, orders.fileno(), there.fileno()}
-    for fd in range(3, 1024):
-        if fd not in keep:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-    for source, target in ((null, 0), (out, 1), (out, 2)):
-        os.dup2(source, target)
-    os.close(null)
-    os.close(out)
-    here = place.FULL if level == FULL else place.PROCESS
-    zygote.preload()
-    with open("/proc/self/statm") as file:
-        base = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    if here.boxed:
-        namespaces.build_root()
-        namespaces.drop_rights(uid)
-    else:
-        os.chdir(work)
-    zygote.settle(here)
-    there.send(b"R")
-    there.close()
-    zygote.serve(orders, here, base)
+    return True

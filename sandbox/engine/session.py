@@ -58,6 +58,7 @@ class Session:
         self.status = 0
         self.used = 0.0
         self.resident = 0
+        self.out_of_memory = False  # the kernel killed it for the cap on its group
         self.printed = 0
         self._data = b""
         self._out: deque[tuple[memoryview, int]] = deque()  # bytes, and a descriptor to go with them or -1

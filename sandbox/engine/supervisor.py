@@ -10,13 +10,15 @@ import os
 import select
 import signal
 import time
-from _socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from . import nursery, wire, worker
+from ..isolation import libc
+from ..isolation.place import PLACES
+from . import wire, worker
 from .jobs import RunJob, TestSet, TimeJob
+from .nursing import Lost, Nursing, Zygote
 
 MAX_TRIES = 3
 Job = RunJob | TimeJob
@@ -25,12 +27,10 @@ Job = RunJob | TimeJob
 class Supervisor:
     """The event loop."""
 
-    def __init__(
-        self, control: int, nursery_socket: socket, branches: bool, workers: int, parent: int
-    ) -> None:
+    def __init__(self, control: int, nursing: Nursing, branches: bool, workers: int, parent: int) -> None:
         self.branches = branches
         self._control = control
-        self._nursery = nursery_socket
+        self._nursing = nursing
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._inbox = wire.Inbox()
@@ -43,9 +43,9 @@ class Supervisor:
         self.watch(control, self._on_control)
         # End with the caller even if a child of its own still holds the other end of the control pipe.
         self._parent = os.pidfd_open(parent)
-        self.watch(self._parent, lambda _events: os._exit(0))
+        self.watch(self._parent, lambda _events: self.leave())
         if os.getppid() != parent:
-            os._exit(0)
+            self.leave()
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call the handler when the descriptor can be read."""
@@ -62,13 +62,21 @@ class Supervisor:
         if self._handlers.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
-    def new_zygote(self) -> tuple[int, socket, int]:
+    def new_zygote(self) -> Zygote:
         """A zygote from the nursery.
 
         Raises:
-            worker.Lost: It cannot make one.
+            Lost: It cannot make one.
         """
-        return worker.request_zygote(self._nursery)
+        return self._nursing.new_zygote()
+
+    def leave(self) -> NoReturn:
+        """End all zygotes and the nursery, wait for them, end."""
+        for found in self._workers:
+            found.solutions.discard()
+            found.tests.discard()
+        self._nursing.close()
+        os._exit(0)
 
     def wake(self, found: worker.Worker) -> None:
         """Let the worker's job go on after this round of events."""
@@ -86,11 +94,13 @@ class Supervisor:
             for found in self._workers:
                 found.solutions.prepare()
                 found.tests.prepare()
-        except worker.Lost as error:
+        except Lost as error:
             self.report(("refused", str(error)))
             return False
         pids = [c.pid for w in self._workers for c in (w.solutions, w.tests)]
-        self.report(("ready", {"pid": os.getpid(), "zygotes": pids}))
+        facts = self._workers[0].solutions.facts
+        known = {"pid": os.getpid(), "nursery": self._nursing.pid, "zygotes": pids, "isolation": facts}
+        self.report(("ready", known))
         return True
 
     def loop(self) -> None:
@@ -126,7 +136,7 @@ class Supervisor:
         except BlockingIOError:
             self.watch_write(self._control, True)
         except OSError:
-            os._exit(0)
+            self.leave()
 
     def _on_control(self, events: int) -> None:
         if not events & ~select.EPOLLOUT:
@@ -138,7 +148,7 @@ class Supervisor:
         except OSError:
             data = b""
         if not data:
-            os._exit(0)
+            self.leave()
         for content in self._inbox.feed(data):
             self._order(content)
 
@@ -182,7 +192,7 @@ class Supervisor:
             next(found.flow)
         except StopIteration:
             found.flow = found.job = None
-        except worker.Lost as error:
+        except Lost as error:
             self._again(found, str(error))
 
     def _again(self, found: worker.Worker, text: str) -> None:
@@ -198,32 +208,24 @@ class Supervisor:
             self.report(("infra", job.number, text))
 
 
-def main(settings: dict[str, Any]) -> None:
+def main(settings: dict[str, Any], boot: str) -> None:
     """Run the engine on descriptor 0.
 
     Args:
         settings: `level`, `workers` (how many programs run at a time), `parent` (process number of the
-            caller), `work` (directory for programs where there is no box).
+            caller), `work` (where to make directories for programs that have no box).
+        boot: Path of boot.py.
     """
-    level, work = settings["level"], settings["work"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
-    near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
-    if os.fork() == 0:
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        near.close()
-        try:
-            nursery.main(far, level, work)
-        finally:
-            os._exit(1)
-    far.close()
-    branches = level == nursery.FULL  # without a box nothing would hold a program that may fork
-    boss = Supervisor(0, near, branches, settings["workers"], settings["parent"])
+    boxed = PLACES[settings["level"]].boxed
+    if not boxed:
+        libc.not_dumpable()  # programs of the same user might read it otherwise
+    # Without a box nothing would hold a program that may fork.
+    boss = Supervisor(0, Nursing(boot, settings), boxed, settings["workers"], settings["parent"])
     if not boss.prepare():
         os.set_blocking(0, True)
         boss._flush()
-        os._exit(1)
+        boss.leave()
     try:
         boss.loop()
     except BaseException as error:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import marshal
 import os
 import select
 import struct
 import time
-from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import SCM_RIGHTS, SOL_SOCKET, socket
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
+from ..isolation.cgroup import Group
 from . import session, wire, zygote
+from .nursing import Lost, Zygote
 from .session import Session
 
 RECYCLE_AFTER = 1000  # programs a zygote serves
 SERVES = 500  # trusted tests that a test's process serves
 _STUCK = 10.0
 Flow = Generator[None, None, None]
-
-
-class Lost(Exception):
-    """A zygote died or misbehaved: the work is to be done again; it says nothing about the program."""
 
 
 class Hub(Protocol):
@@ -39,11 +37,11 @@ class Hub(Protocol):
     def forget(self, fd: int) -> None:
         """Stop watching."""
 
-    def new_zygote(self) -> tuple[int, socket, int]:
-        """Process number, orders socket, descriptor of printed text.
+    def new_zygote(self) -> Zygote:
+        """A zygote.
 
         Raises:
-            Lost: The nursery cannot make one.
+            Lost: There is none to be had.
         """
 
     def wake(self, worker: Worker) -> None:
@@ -65,6 +63,8 @@ class Cradle:
         self._orders: socket | None = None
         self.pid = 0
         self._printed = -1
+        self._group: Group | None = None
+        self.facts: dict[str, Any] = {}
 
     def prepare(self) -> None:
         """Have a live zygote.
@@ -75,7 +75,7 @@ class Cradle:
         if self._orders is not None and (self._dirty or self.uses >= RECYCLE_AFTER):
             self.discard()
         if self._orders is None:
-            self.pid, self._orders, self._printed = self.hub.new_zygote()
+            self.pid, self._orders, self._printed, self._group, self.facts = self.hub.new_zygote()
             self.uses = 0
             self._dirty = False
             os.set_blocking(self._printed, False)
@@ -112,6 +112,9 @@ class Cradle:
         """
         self.prepare()
         assert self._orders is not None
+        if self._group is not None:
+            with contextlib.suppress(OSError):  # the old cap stays, and is tried again
+                self._group.cap(limits[2])
         self._counter += 1
         self.uses += 1
         started = Session(self._counter, limits, max_body, quiet)
@@ -262,14 +265,19 @@ class Cradle:
             self.discard()
             self.hub.wake(self.worker)
             return
-        number, status, used, resident, dirty = zygote.REPORT.unpack(data)
+        number, status, used, resident, marks = zygote.REPORT.unpack(data)
         found = self.session
         if found is None or number != found.number:
             return
         found.receive()  # what it wrote before its end
         self.count_output()
         found.status, found.used, found.resident = status, used, resident
-        self._dirty = bool(dirty)
+        self._dirty = bool(marks & zygote.DIRTY)
+        if marks & zygote.FULL:
+            found.reason = found.reason or "output"
+        if status & 0x7F == 9 and not found.reason and self._group is not None:
+            with contextlib.suppress(OSError):
+                found.out_of_memory = self._group.ran_out()
         # Without a hello the process never reached the program: the engine's fault.
         self._end(lost=not found.clock)
         self.hub.wake(self.worker)
@@ -360,33 +368,3 @@ class Worker:
         found.next_check = min(found.next_check, found.grace_until)
         while not found.over:
             yield
-
-
-def received_descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
-    """Descriptors that came with a message."""
-    for level, kind, data in ancillary:
-        if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
-            return tuple(struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4]))
-    return ()
-
-
-def request_zygote(nursery: socket) -> tuple[int, socket, int]:
-    """Ask the nursery for a zygote.
-
-    Raises:
-        Lost: It cannot make one; the text says at which step.
-    """
-    try:
-        nursery.send(b"Z")
-        data, ancillary, _, _ = nursery.recvmsg(4096, CMSG_SPACE(8))
-    except OSError as error:
-        raise Lost(f"the nursery is gone: {errno.errorcode.get(error.errno or 0, error)}") from None
-    if not data:
-        raise Lost("the nursery is gone")
-    pid, text = marshal.loads(data)
-    fds = received_descriptors(ancillary)
-    if text or len(fds) != 2:
-        raise Lost(text or "the nursery sent no descriptors")
-    orders = socket(fileno=fds[0])
-    orders.setblocking(False)
-    return pid, orders, fds[1]

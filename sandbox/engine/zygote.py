@@ -21,14 +21,15 @@ from importlib import import_module
 
 from ..isolation import libc, seccomp
 from ..isolation.place import Place
-from . import solution, testing, wire
+from . import files, solution, testing, wire
 from .pipe import Pipe
 
 # Orders: kind, role, session, address space, CPU seconds, process limit.
 ORDER = struct.Struct("<ccIQII")
-# Reports: session, wait status, CPU seconds, largest resident size in bytes, whether the box must be thrown
-# away.
+# Reports: session, wait status, CPU seconds, largest resident size in bytes, marks: whether the box must be
+# thrown away (DIRTY), whether the program was ended for the size of its files (FULL).
 REPORT = struct.Struct("<IidQB")
+DIRTY, FULL = 1, 2
 FORK, KILL = b"F", b"K"
 SOLUTION, TEST, BRANCHING = b"S", b"T", b"B"
 FILE_BYTES = 8 * 2**20
@@ -52,6 +53,7 @@ COMMON = (
     "copy",
 )
 NO_MEMORY = 72
+GLANCE_MS = 50
 _filters: list[seccomp.ProgramFilter] = []  # made by `settle`, used after each fork
 
 ROLES: dict[bytes, Callable[[Pipe], None]] = {
@@ -84,10 +86,10 @@ def serve(orders: socket, place: Place, base: int) -> None:
         if pid == 0:
             _child(fd, role, base + memory, cpu, processes, place)
         os.close(fd)
-        status, used, resident = _watch(orders, pid, session, place)
+        status, used, resident, marks = _watch(orders, pid, session, place)
         fcntl.fcntl(1, fcntl.F_SETFL, 0)
-        dirty = place.boxed and not _clear_work(work_mode)
-        orders.send(REPORT.pack(session, status, used, resident, dirty))
+        marks |= 0 if _clear_work(work_mode) else DIRTY
+        orders.send(REPORT.pack(session, status, used, resident, marks))
 
 
 def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
@@ -103,17 +105,18 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: P
         if fd != DATA_FD:
             os.dup2(fd, DATA_FD)
         os.closerange(DATA_FD + 1, 1024)
-        if not place.filtered:
+        if not place.filter:
             os.setsid()
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if place.limited:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if place.own_user:
             processes = BRANCHES if role == BRANCHING else processes
             resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-        if place.filtered:
+        if place.filter:
             _filters[role == BRANCHING].install(os.getpid())
         sock = socket(fileno=DATA_FD)
         sock.send(b"\0")  # carries this process's number to the supervisor, before anything untrusted runs
@@ -126,21 +129,28 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: P
         os._exit(code)
 
 
-def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, float, int]:
+def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, float, int, int]:
     """Wait for the program's end or an order to end it; leave no process of it behind."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(orders, select.POLLIN)
     running = True
+    marks = 0
+    glances = None if place.boxed or place.filter == seccomp.READING else GLANCE_MS
     while running:
-        for fd, _ in poll.poll():
+        events = poll.poll(glances)
+        if not events and files.too_many("."):
+            marks = FULL
+            _kill_all(pid, place)
+        for fd, _ in events:
             if fd == pidfd:
                 running = False
             else:
                 data = orders.recv(64)
                 if not data:
                     _kill_all(pid, place)
+                    _reap(pid, place)
                     os._exit(0)
                 order = ORDER.unpack(data)
                 if order[0] == KILL and order[2] == session:
@@ -150,13 +160,15 @@ def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, f
         _kill_all(pid, place)
     _, status, usage = os.wait4(pid, 0)
     _reap(pid, place)
-    return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, marks
 
 
 def _kill_all(pid: int, place: Place) -> None:
     try:
         if place.boxed:
             os.kill(-1, 9)
+        elif place.filter:
+            os.kill(pid, 9)  # it made no other
         else:
             os.killpg(pid, 9)
     except ProcessLookupError:
@@ -225,8 +237,8 @@ def settle(place: Place) -> None:
     os.environ.clear()
     sys.argv[:] = ["solution"]
     os.umask(0o077)
-    if place.filtered:
+    if place.filter:
         _filters.extend(seccomp.ProgramFilter(forks) for forks in (False, True))
-        seccomp.install(seccomp.zygote_filter())
-    else:
+        seccomp.install(seccomp.zygote_filter(place.filter))
+    if not place.boxed and not place.filter:
         libc.become_subreaper()

@@ -30,6 +30,7 @@ _SYS_PIVOT_ROOT = 155 if _X86 else 41
 _SYS_MOUNT_SETATTR = 442
 _SYS_SECCOMP = 317 if _X86 else 277
 _SYS_CAPSET = 126 if _X86 else 91
+_SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -131,3 +132,24 @@ def drop_capabilities() -> None:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)()
     _check(_libc.syscall(_SYS_CAPSET, header, data), "capset")
+
+
+def landlock_create_ruleset(attributes: ctypes.Array[ctypes.c_uint64] | None, size: int, flags: int) -> int:
+    """A descriptor of new rules; with flag 1 the version of Landlock instead."""
+    result = _libc.syscall(_SYS_LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint(flags))
+    _check(result, "landlock")
+    return int(result)
+
+
+def landlock_add_path(rules: int, access: int, handle: int) -> None:
+    """Allow what `access` says on an opened file, or on an opened directory and all below it."""
+    attributes = (ctypes.c_uint32 * 3)(access & 0xFFFFFFFF, access >> 32, handle)
+    result = _libc.syscall(
+        _SYS_LANDLOCK_ADD, rules, ctypes.c_uint(1), ctypes.byref(attributes), ctypes.c_uint(0)
+    )
+    _check(result, "landlock rule")
+
+
+def landlock_restrict_self(rules: int) -> None:
+    """Put the rules on this thread, irrevocably; needs no_new_privs."""
+    _check(_libc.syscall(_SYS_LANDLOCK_RESTRICT, rules, ctypes.c_uint(0)), "landlock")

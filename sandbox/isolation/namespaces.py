@@ -27,7 +27,7 @@ _ALL = (
     | libc.CLONE_NEWCGROUP
 )
 _PLAIN = libc.MS_NOSUID | libc.MS_NODEV
-_DEVICES = ("null", "zero", "random", "urandom")
+DEVICES = ("null", "zero", "random", "urandom")
 
 
 def enter() -> None:
@@ -131,7 +131,7 @@ def build_root() -> None:
     for path in hide:
         libc.mount("hidden", path, "tmpfs", _PLAIN | libc.MS_RDONLY, "size=4k,nr_inodes=2,mode=755")
     os.mkdir("/dev")
-    for name in _DEVICES:
+    for name in DEVICES:
         if os.path.exists(f"/old/dev/{name}"):
             os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o600))
             libc.mount(f"/old/dev/{name}", f"/dev/{name}", None, libc.MS_BIND)

@@ -1,6 +1,7 @@
 """System call filters as raw BPF (kernel Documentation/userspace-api/seccomp_filter.rst).
 
-Two filters are stacked. The first, installed once in a zygote, is an allow-list. The second, installed in
+Two filters are stacked. The first, installed once in a zygote, is an allow-list; it comes in three kinds, by
+what else holds a program. The second, installed in
 every program's process, takes away what only the zygote needs: making processes, signalling others, more
 filters. Refused calls fail with EPERM, so a program that merely tries goes on; a call by a foreign calling
 convention (32-bit, x32) kills the process and is the verdict `violation`.
@@ -24,6 +25,17 @@ _KILL = (_RET, 0, 0, 0x80000000)
 _LOAD_NUMBER = (_LOAD, 0, 0, 0)
 _LOAD_ARCH = (_LOAD, 0, 0, 4)
 _LOAD_FIRST = (_LOAD, 0, 0, 16)
+# The kinds: inside a box; with Landlock, which does not govern modes and times; with nothing else, where no
+# file may be changed at all.
+BOXED, OWN_FILES, READING = "boxed", "own files", "reading"
+_OWNERS = ("chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat")
+_CHANGES = (
+    *("mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat"),
+    *("symlink", "symlinkat", "truncate", "fallocate", "openat2"),
+)
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, window size, FIONREAD, FIONBIO, cloexec
+_SIGNALLED = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal others in one's name
 _CLONE_THREAD = 0x00010000
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _ANY_PID = 0x5A5B5C5D
@@ -65,6 +77,36 @@ def _head() -> list[Instruction]:
     return code
 
 
+def _load(argument: int, high: bool = False) -> Instruction:
+    """Half of an argument of the call, counted from 0."""
+    return (_LOAD, 0, 0, 16 + 8 * argument + 4 * high)
+
+
+def _only(name: str, code: list[Instruction]) -> list[Instruction]:
+    """Instructions for one call, if this machine has it; they must decide."""
+    number = _number(name)
+    return [_equal(number, 0, len(code)), *code] if number >= 0 else []
+
+
+def _listed(
+    argument: int, values: tuple[int, ...], found: Instruction, other: Instruction
+) -> list[Instruction]:
+    """Decide by whether an argument is among some values."""
+    tests = [_equal(value, len(values) - i, 0) for i, value in enumerate(values)]
+    return [_load(argument), *tests, other, found]
+
+
+def _outside_a_box(kind: str) -> list[Instruction]:
+    """What a box makes harmless: signals by way of descriptors, named sockets, and changes of files."""
+    code = _only("ioctl", _listed(1, _IOCTLS, _ALLOW, _refuse()))
+    code += _only("fcntl", _listed(1, _SIGNALLED, _refuse(), _ALLOW))
+    code += _only("sendto", [_load(4), _equal(0, 0, 2), _load(4, True), _equal(0, 1, 0), _refuse(), _ALLOW])
+    if kind == READING:
+        for name, argument in (("open", 1), ("openat", 2)):
+            code += _only(name, [_load(argument), (_JSET, 0, 1, _WRITE_FLAGS), _refuse(), _ALLOW])
+    return code
+
+
 def _search(numbers: list[int]) -> list[Instruction]:
     """A binary search that allows the given numbers and refuses others; the number is in the accumulator."""
     if len(numbers) <= 3:
@@ -76,10 +118,11 @@ def _search(numbers: list[int]) -> list[Instruction]:
     return [(_JGT, len(low), 0, numbers[middle - 1]), *low, *high]
 
 
-def zygote_filter() -> bytes:
+def zygote_filter(kind: str = BOXED) -> bytes:
     """Allow-list for a zygote and all its children."""
-    special = {_number("clone3"), _number("clone")}
-    numbers = sorted({_number(name) for name in NUMBERS} - special - {-1})
+    refused = {"clone3", "clone"}
+    refused |= set() if kind == BOXED else {"sendmsg", *_OWNERS, *(_CHANGES if kind == READING else ())}
+    numbers = sorted({_number(name) for name in NUMBERS.keys() - refused} - {-1})
     # glibc falls back from clone3 to clone on ENOSYS only.
     clone3 = [_equal(_number("clone3"), 0, 1), _refuse(errno.ENOSYS)]
     clone = [
@@ -89,7 +132,8 @@ def zygote_filter() -> bytes:
         _refuse(),
         _ALLOW,
     ]
-    return _assemble([*_head(), *clone3, *clone, *_search(numbers)])
+    outside = [] if kind == BOXED else _outside_a_box(kind)
+    return _assemble([*_head(), *clone3, *clone, *outside, *_search(numbers)])
 
 
 class ProgramFilter:
