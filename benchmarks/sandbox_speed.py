@@ -178,7 +178,7 @@ def matrix(_: Path | None) -> Section:
     return "100 codes x 50 tests, per pair", ways, "matrix", 1e6, "us"
 
 
-def _spin_source(seconds: float) -> str:
+def spin_source(seconds: float) -> str:
     """A program whose call takes about so much CPU time here."""
     text = "def f(n):\n    x = 0\n    for i in range({}):\n        x += i * i\n    return n * n\n"
     scope: dict[str, Any] = {}
@@ -193,7 +193,7 @@ def _spin_source(seconds: float) -> str:
 
 def workers(_: Path | None) -> Section:
     """Two workers against one, by wall time."""
-    slow = _spin_source(0.02)
+    slow = spin_source(0.02)
     one = CALL_TESTS[:1]
     ways = [
         Way("20 ms program, 1 worker", lambda: _sandboxed(one, slow, 1), 40),
