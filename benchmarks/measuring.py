@@ -1,9 +1,9 @@
 """What the benchmarks share: exact CPU time of many processes, interleaved rounds, ratios, tables.
 
 CPU time of a way of running programs is that of all its processes, however deep. It is read from a control
-group of its own (v1 `cpuacct` or v2, where this user may make one): exact for the living and the dead. Elsewhere
-it is the difference of two whole lives of different length by getrusage, which counts a process only after
-everyone above it has waited for it.
+group of its own (v1 `cpuacct` or v2, where this user may make one): exact for the living and the dead.
+Elsewhere it is the difference of two whole lives of different length by getrusage, which counts a process
+only after everyone above it has waited for it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Meter:
         self._home: Path | None = None
         self.kind = "getrusage of two whole lives"
         for controller in ("cpuacct", ""):
-            home = _own_group(controller) if os.path.exists("/proc/self/cgroup") else None
+            home = _own_group(controller)
             try:
                 if home is not None:
                     group = _Group(home, "probe")
@@ -262,8 +262,8 @@ def print_machine(facts: dict[str, Any]) -> None:
     load = ", ".join(f"{value:.2f}" for value in facts["load_average"])
     state = "idle" if facts["idle"] else "NOT idle: read ratios, not times, and run again when it is"
     print(
-        f"{facts['processors']} processors, {facts['system']}, Python {facts['python']}; load average {load}; "
-        f"other work takes {facts['busy_before']:.0%} of the processors: {state}"
+        f"{facts['processors']} processors, {facts['system']}, Python {facts['python']}; "
+        f"load average {load}; other work takes {facts['busy_before']:.0%} of the processors: {state}"
     )
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.soak_programs import Case, cases
-from sandbox import Result, Sandbox, SandboxError
+from sandbox import CallTest, CodeTest, Result, Sandbox, SandboxError
 
 REPO = Path(__file__).resolve().parents[1]
 OUTER_BOX = REPO / "tests/sandbox/outer_box.py"
@@ -72,12 +72,9 @@ def resident(pid: int | str = "self") -> float:
 
 def traces() -> dict[str, set[str]]:
     """What a sandbox could leave behind on this machine, by kind."""
-    groups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/") if path.is_dir()}
-    with contextlib.suppress(OSError):
-        mine = {line.rpartition(":")[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
-        groups = {
-            path for path in groups if any(own != "/" and own in path for own in mine) or "sandbox" in path
-        }
+    # A sandbox names its control groups after the process table that it is in (sandbox/isolation).
+    mark = str(Path("/proc/self/ns/pid").stat().st_ino)
+    groups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/*/") if mark in path.name}
     return {
         "process": {str(pid) for pid in alive()},
         "mount": set(Path("/proc/self/mounts").read_text().splitlines()),
@@ -171,6 +168,13 @@ class Watchdog(threading.Thread):
                 os._exit(3)
 
 
+def _form(case: Case) -> str:
+    test = case.program.tests[0]
+    if isinstance(test, CallTest):
+        return "CallTest"
+    return "trusted CodeTest" if isinstance(test, CodeTest) and test.trusted else "CodeTest"
+
+
 class Tally:
     """Counts verdicts and notes what is wrong."""
 
@@ -193,7 +197,7 @@ class Tally:
             right = str(result.verdict) == case.verdict and case.cause in (None, result.cause)
             if not right:
                 got = f"{result.verdict} {result.cause} {result.message}"[:300]
-                form = type(case.program.tests[0]).__name__
+                form = _form(case)
                 wanted = f"{case.verdict} {case.cause or ''}"
                 self.wrong.append(
                     {"shape": case.shape, "id": result.id, "form": form, "wanted": wanted, "got": got}

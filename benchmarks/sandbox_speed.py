@@ -2,8 +2,9 @@
 
     python -m benchmarks.sandbox_speed [--peers .venv-peers/bin/python] [--only forms matrix] [--out FILE]
 
-Everything within a section is interleaved in rounds; a ratio is the median over rounds of the ratio within a
-round. CPU time is that of all processes involved (see measuring.py). benchmarks/README.md says how to read it.
+Everything within a section is interleaved in rounds; a ratio is the median over rounds of the ratio within
+a round. CPU time is that of all processes involved (see measuring.py). benchmarks/README.md says how to read
+it.
 """
 
 from __future__ import annotations
@@ -135,10 +136,8 @@ def forms(peers: Path | None) -> Section:
     return "Trivial program with 3 asserts, per program", ways, FLOOR, 1e3, "ms"
 
 
-_CODES = [
-    f"def f(n):\n    total = 0\n    for i in range(n):\n        total += 2 * i + 1\n    return total{' + 1' * (i % 10 == 9)}\n"
-    for i in range(100)
-]
+_CODE = "def f(n):\n    total = 0\n    for i in range(n):\n        total += 2 * i + 1\n    return total"
+_CODES = [f"{_CODE} + {int(i % 10 == 9)}\n" for i in range(100)]
 _TESTS = [CallTest((n,), n * n) for n in range(50)]
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.sandbox_timing [--busy 0 1 2 4] [--groups 60] [--out FILE]
 
 A function that takes 50 ms of CPU time is timed by `Sandbox.time_calls` with 6 repeats, `--groups` times,
-while 0, 1, 2, 4 processes of this script spin. Shown is the coefficient of variation (population standard deviation
-over mean) of the groups' minimum, of single calls, and of wall time measured beside: the same function called in this
-process, minimum of 6 and single.
+while 0, 1, 2, 4 processes of this script spin. Shown is the coefficient of variation (population standard
+deviation over mean) of the groups' minimum, of single calls, and of wall time measured beside: the same
+function called in this process, minimum of 6 and single.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from sandbox import Sandbox
 
 SECONDS = 0.05
 REPEATS = 6
-_SPINNER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass\n"
+_SPINNER = (
+    "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass\n"
+)
 
 
 @contextlib.contextmanager

@@ -162,7 +162,7 @@ HOSTILE: dict[str, Shape] = {
     ),
     "forged frame": Shape(_FORGED, "violation", "protocol"),
     "garbage at load": Shape(_SQUARE, "violation", "protocol", CALM, "import os\nos.write(3, b'\\xff' * 64)"),
-    "closed pipe": Shape("import os\nos.close(3)\nreturn n * n", "runtime_error"),
+    "closed pipe": Shape("import os\nos.close(3)\nreturn n * n", "runtime_error", calls_only=True),
     "foreign system call": Shape(
         "import ctypes\nreturn ctypes.CDLL(None).syscall(0x40000000 + 39)", "violation", "SIGSYS"
     ),

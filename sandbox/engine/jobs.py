@@ -174,6 +174,9 @@ class RunJob:
             while solution.frames and self.at < end and solution.reason != "output":
                 kind, number, body = solution.frames.popleft()
                 if kind not in wire.ANSWERS or number != self.order[self.at]:
+                    # What came with it does not count, and it counts even if the process has ended since.
+                    solution.frames.clear()
+                    solution.reason = solution.reason or "violation"
                     worker.solutions.kill("violation")
                     break
                 answers.append((kind, body))
