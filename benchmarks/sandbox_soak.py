@@ -202,6 +202,7 @@ class Tally:
                 self.wrong.append(
                     {"shape": case.shape, "id": result.id, "form": form, "wanted": wanted, "got": got}
                 )
+                print(f"WRONG: {self.wrong[-1]}", flush=True)
 
 
 def feed(

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import nursery, wire, worker
+from .endings import MAX_TRIES
 from .jobs import RunJob, TestSet, TimeJob
 
-MAX_TRIES = 3
 Job = RunJob | TimeJob
 
 
