@@ -10,14 +10,26 @@ _SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 1
 Outcome = tuple[str, str, str]  # verdict, cause, text
 
 
-def raise_if_lost(found: Session) -> None:
+MAX_TRIES = 3
+
+
+def raise_if_lost(found: Session, tries: int) -> None:
     """Give up on a process that ended by no doing of its program.
+
+    A SIGKILL that was not ordered may come from outside (an administrator, the machine's want of memory) or
+    be the program's own: as long as there are tries left it is taken for the former.
+
+    Args:
+        found: What ended.
+        tries: How often its job was lost before.
 
     Raises:
         Lost: It did.
     """
     if found.lost:
         raise Lost("a zygote ended while it ran a program")
+    if not found.reason and ending(found)[1] == "SIGKILL" and tries + 1 < MAX_TRIES:
+        raise Lost("a program's process was killed by nobody here")
 
 
 def broken(body: bytes) -> Outcome:

@@ -93,6 +93,7 @@ class RunJob:
         if alive is None or self.cancelled:
             return False
         if not alive:
+            raise_if_lost(solution, self.tries)
             self._ended(solution, report)
         return self._go_on()
 
@@ -136,7 +137,7 @@ class RunJob:
                 return True
             verdict, cause, text = broken(body) if kind == wire.BROKEN else ("violation", "protocol", "")
         else:
-            raise_if_lost(solution)
+            raise_if_lost(solution, self.tries)
             verdict, cause, text = ending(solution)
         report(("load", self.number, verdict, cause, text))
         return None
@@ -172,7 +173,7 @@ class RunJob:
             while (not solution.frames or solution.reason == "output") and not solution.over:
                 yield
             if not solution.frames or solution.reason == "output":
-                raise_if_lost(solution)
+                raise_if_lost(solution, self.tries)
                 return False
             answers = []
             start = self.at
@@ -180,6 +181,9 @@ class RunJob:
             while solution.frames and self.at < end and solution.reason != "output":
                 kind, number, body = solution.frames.popleft()
                 if kind not in wire.ANSWERS or number != self.order[self.at]:
+                    # What came with it does not count, and it counts even if the process has ended since.
+                    solution.frames.clear()
+                    solution.reason = solution.reason or "violation"
                     worker.solutions.kill("violation")
                     break
                 answers.append((kind, body))
@@ -230,7 +234,7 @@ class RunJob:
         self.used += branch.used
         worker.solutions.end_branch()
         if not alive:
-            raise_if_lost(branch)
+            raise_if_lost(branch, self.tries)
             self._ended(branch, report)
         return not solution.over and not solution.reason
 
@@ -265,7 +269,7 @@ class TimeJob:
     def _pass(self, worker: Worker, index: int, start: int) -> Generator[None, None, int]:
         """Time calls from `start` on in one process; where the next process must go on."""
         solution = worker.load(self.sources[index], self.entry, self.limits, len(self.calls) - start)
-        kind = yield from _next(solution)
+        kind = yield from _next(solution, self.tries)
         position = start
         if kind == wire.LOADED:
             while position < len(self.calls):
@@ -288,12 +292,12 @@ class TimeJob:
         solution.mark()
         solution.send(wire.frame(wire.ARGUMENTS, position, self.calls[position]))
         worker.solutions.flow_control()
-        kind = yield from _next(solution)
+        kind = yield from _next(solution, self.tries)
         seconds = math.nan
         if kind == wire.READY:
             before = solution.mark()
             solution.send(wire.frame(wire.GO, position))
-            kind = yield from _next(solution)
+            kind = yield from _next(solution, self.tries)
             seconds = solution.cpu() - before
         if kind == wire.DONE:
             best = self.best[index][position]
@@ -304,7 +308,7 @@ class TimeJob:
         if kind is None:
             while not solution.over:
                 yield
-            raise_if_lost(solution)
+            raise_if_lost(solution, self.tries)
             if ending(solution)[0] == "timeout":
                 self.best[index][position] = math.inf
                 self._timeouts[index] += 1
@@ -313,11 +317,11 @@ class TimeJob:
         return kind
 
 
-def _next(solution: Session) -> Generator[None, None, int | None]:
+def _next(solution: Session, tries: int) -> Generator[None, None, int | None]:
     """Kind of the next frame; None when the process ends instead."""
     while not solution.frames and not solution.over:
         yield
     if solution.frames:
         return solution.frames.popleft()[0]
-    raise_if_lost(solution)
+    raise_if_lost(solution, tries)
     return None

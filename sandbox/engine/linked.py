@@ -83,7 +83,7 @@ def _converse(
             return _outcome(kind, body)
         yield from _await_end(worker, solution)
         return None
-    raise_if_lost(test)
+    raise_if_lost(test, job.tries)
     if job.cancelled:
         return None
     verdict, cause, text = ending(test)

@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 from ..isolation import libc
 from ..isolation.place import PLACES
 from . import wire, worker
+from .endings import MAX_TRIES
 from .jobs import RunJob, TestSet, TimeJob
 from .nursing import Lost, Nursing, Zygote
 
-MAX_TRIES = 3
 Job = RunJob | TimeJob
 
 
