@@ -118,7 +118,9 @@ def _become(orders: socket, there: socket, out: int, level: str, work: str) -> N
 
 
 def _settle_in(orders: socket, there: socket, out: int, level: str, work: str, uid: int) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
+    # Standard input is the end of an empty pipe: a file of this machine's could be given another mode by it.
+    null, writer = os.pipe()
+    os.close(writer)
     keep = {null, out, orders.fileno(), there.fileno()}
     for fd in range(3, 1024):
         if fd not in keep:

@@ -25,6 +25,7 @@ _LOAD_NUMBER = (_LOAD, 0, 0, 0)
 _LOAD_ARCH = (_LOAD, 0, 0, 4)
 _LOAD_FIRST = (_LOAD, 0, 0, 16)
 _CLONE_THREAD = 0x00010000
+_CLONE_FILES = 0x00000400  # a thread with descriptors of its own would escape the limit on them
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _ANY_PID = 0x5A5B5C5D
 _X86 = (0, 0xC000003E)
@@ -135,8 +136,8 @@ def program_filter(pid: int, forks: bool = False) -> bytes:
     code += [_equal(_number("prlimit64"), 0, 5), _LOAD_FIRST, _equal(0, 2, 0), _equal(pid, 1, 0)]
     code += [_refuse(), _ALLOW]
     if not forks:
-        clone = [_LOAD_FIRST, (_JSET, 1, 0, _CLONE_THREAD), _refuse(), _ALLOW]
-        code += [_equal(_number("clone"), 0, 3), *clone]
+        thread = [(_JSET, 0, 1, _CLONE_THREAD), (_JSET, 1, 0, _CLONE_FILES), _refuse(), _ALLOW]
+        code += [_equal(_number("clone"), 0, 5), _LOAD_FIRST, *thread]
     # Falling through allows: the zygote's allow-list has decided the rest.
     return _assemble([*code, _ALLOW])
 

@@ -97,5 +97,9 @@ def run(record, options, output):
     Path(output).unlink(missing_ok=True)
     if not text:
         words = (done.stdout[-1000:] + done.stderr[-3000:]).decode("utf-8", "replace")
-        return {"died": f"status {done.returncode}, no report\n{words}", "broken": ["harness_died"], "results": []}
+        return {
+            "died": f"status {done.returncode}, no report\n{words}",
+            "broken": ["harness_died"],
+            "results": [],
+        }
     return {"died": "", **json.loads(text)}

@@ -122,7 +122,9 @@ def _read_only(but):
         target = row[4].encode().decode("unicode_escape").encode("latin-1")
         attributes = (ctypes.c_uint64 * 4)(1, 0, 0, 0)
         if kind not in but and os.path.exists(target):
-            done = LIBC.syscall(442, ctypes.c_int(-100), target, ctypes.c_uint(0), attributes, ctypes.c_size_t(32))
+            done = LIBC.syscall(
+                442, ctypes.c_int(-100), target, ctypes.c_uint(0), attributes, ctypes.c_size_t(32)
+            )
             if done < 0 and ctypes.get_errno() == 38:  # before Linux 5.12
                 _call("mount", b"none", target, None, ctypes.c_ulong(1 | 32 | 4096), None)
 

@@ -36,7 +36,9 @@ def _records():
 def mode(request):
     problem = attack_runner.box_problem(request.param)
     if problem:
-        pytest.skip(f"no outer box as {request.param} here, and attack programs do not run without: {problem}")
+        pytest.skip(
+            f"no outer box as {request.param} here, and attack programs do not run without: {problem}"
+        )
     return request.param
 
 
@@ -44,7 +46,9 @@ def _keep(record, options, facts):
     if os.environ.get("ATTACKS_OUT"):
         line = {"id": record.get("id"), "label": record["label"], "executor": options.executor}
         with open(os.environ["ATTACKS_OUT"], "a") as file:
-            file.write(json.dumps({**line, "level": options.level, "mode": options.mode, "facts": facts}) + "\n")
+            file.write(
+                json.dumps({**line, "level": options.level, "mode": options.mode, "facts": facts}) + "\n"
+            )
 
 
 @pytest.mark.sandbox
