@@ -28,7 +28,7 @@ class Judge:
             if judges.matches(body, self._expected, self._tolerance, self._largest):
                 return Verdict.passed, "", ""
             return Verdict.wrong_answer, "", ""
-        cause, _, text = body.decode("utf-8", "replace").partition("\0")
+        cause, text = wire.error(body)
         if kind == wire.REFUSED:
             return Verdict.wrong_answer, "not plain data", text
         return (Verdict.memory_limit if cause == "MemoryError" else Verdict.runtime_error), cause, text

@@ -145,7 +145,9 @@ def _settle_in(orders: socket, there: socket, out: int, plan: Plan, uid: int) ->
 
 
 def _arrange_descriptors(keep: set[int], out: int) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
+    # Standard input is the end of an empty pipe: a file of this machine's could be given another mode by it.
+    null, writer = os.pipe()
+    os.close(writer)
     for fd in range(3, 1024):
         if fd not in keep and fd != null:
             with contextlib.suppress(OSError):

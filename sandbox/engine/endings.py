@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import zygote
+from . import wire, zygote
 from .nursing import Lost
 from .session import Session
 
@@ -34,7 +34,7 @@ def raise_if_lost(found: Session, tries: int) -> None:
 
 def broken(body: bytes) -> Outcome:
     """Outcome of a program that did not load."""
-    cause, _, text = body[1:].decode("utf-8", "replace").partition("\0")
+    cause, text = wire.error(body[1:])
     if body[:1] == b"s":
         return ("syntax_error", cause, text)
     return ("memory_limit" if cause == "MemoryError" else "runtime_error", cause, text)

@@ -12,11 +12,19 @@ TEXT_BYTES = 2000
 
 
 class Pipe:
-    """Reads and writes frames on a blocking socket; descriptors may come with them."""
+    """Reads and writes frames on a blocking socket.
 
-    def __init__(self, sock: socket, max_body: int = 2**32) -> None:
+    Args:
+        sock: The socket.
+        max_body: Longest frame that is read.
+        descriptors: Whether descriptors may come with frames. Of an untrusted sender none are taken: they
+            would pile up in a process that serves many programs.
+    """
+
+    def __init__(self, sock: socket, max_body: int = 2**32, descriptors: bool = True) -> None:
         self._sock = sock
         self._max_body = max_body
+        self._takes = descriptors
         self._data = b""
         self._at = 0
         self._descriptors: list[int] = []
@@ -38,10 +46,7 @@ class Pipe:
             return True
         pieces = [self._data[self._at :]]
         while have < size:
-            piece, ancillary, _, _ = self._sock.recvmsg(max(_CHUNK, min(size - have, 2**20)), CMSG_SPACE(4))
-            for level, kind, data in ancillary:
-                if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
-                    self._descriptors.append(struct.unpack("i", data[:4])[0])
+            piece = self._receive(max(_CHUNK, min(size - have, 2**20)))
             if not piece:
                 return False
             pieces.append(piece)
@@ -49,6 +54,15 @@ class Pipe:
         self._data = b"".join(pieces)
         self._at = 0
         return True
+
+    def _receive(self, size: int) -> bytes:
+        if not self._takes:
+            return self._sock.recv(size)
+        piece, ancillary, _, _ = self._sock.recvmsg(size, CMSG_SPACE(4))
+        for level, kind, data in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                self._descriptors.append(struct.unpack("i", data[:4])[0])
+        return piece
 
     def take(self) -> socket:
         """The socket that came with the frame read last."""

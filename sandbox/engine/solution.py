@@ -36,7 +36,7 @@ def _serve(pipe: Pipe, namespace: dict[str, Any], entry: str) -> None:
     while (found := pipe.read()) is not None:
         kind, number, body = found
         if kind == wire.LINK:
-            link = Pipe(pipe.take())
+            link = Pipe(pipe.take(), descriptors=False)
             while (asked := link.read()) is not None:
                 _obey(link, namespace, entry, *asked)
             link.close()

@@ -48,7 +48,7 @@ class _Link:
             kind, reply = self.ask(wire.NAMED, bytes([len(raw)]) + raw + body)
         if kind == wire.VALUE:
             return codec.decode(reply)
-        cause, _, text = reply.decode("utf-8", "replace").partition("\0")
+        cause, text = wire.error(reply)
         error = TypeError(f"the program returned what is not plain data: {text}")
         if kind == wire.FAILED:
             self.raised = _exception(cause, text)
@@ -104,7 +104,7 @@ def main(pipe: Pipe) -> None:
     while (found := pipe.read()) is not None:
         _, number, body = found
         source, entry = marshal.loads(body)
-        link = _Link(Pipe(pipe.take(), wire.MAX_BODY))
+        link = _Link(Pipe(pipe.take(), wire.MAX_BODY, descriptors=False))
         kind, text = _outcome(link, source, entry)
         link.pipe.close()
         pipe.write(kind, number, text)

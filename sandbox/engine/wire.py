@@ -46,6 +46,14 @@ MAX_BODY = 4 * 2**20 + 64
 MAX_TEST_BODY = 2**16  # a test's process reports words only; its calls go to the solution's by their link
 
 
+def error(body: bytes) -> tuple[str, str]:
+    """Cause and text of a program's error. The cause is a type's name and no more: a program can write
+    anything, such as what the engine says of tests.
+    """
+    cause, _, text = body.decode("utf-8", "replace").partition("\0")
+    return (cause if cause.isidentifier() else "Exception"), text
+
+
 def frame(kind: int, number: int, body: bytes = b"") -> bytes:
     """One frame for a program's pipe."""
     return HEAD.pack(len(body), kind, number) + body

@@ -79,10 +79,19 @@ def pivot_root(new: str, old: str) -> None:
 
 def read_only_tree(target: str) -> None:
     """Make a mount and all mounts below it read-only, without set-uid and devices (Linux 5.12)."""
-    attributes = (ctypes.c_uint64 * 4)(1 | 2 | 4, 0, 0, 0)  # MOUNT_ATTR_RDONLY | NOSUID | NODEV
-    at_fdcwd, recursive = ctypes.c_int(-100), ctypes.c_uint(0x8000)
+    _mount_setattr(target, 0x8000, 1 | 2 | 4)  # AT_RECURSIVE; MOUNT_ATTR_RDONLY | NOSUID | NODEV
+
+
+def read_only(target: str) -> None:
+    """Make one mount read-only; of a device that means its mode, owner and times (Linux 5.12)."""
+    _mount_setattr(target, 0, 1)
+
+
+def _mount_setattr(target: str, flags: int, attributes: int) -> None:
+    changes = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    at_fdcwd = ctypes.c_int(-100)
     result = _libc.syscall(
-        _SYS_MOUNT_SETATTR, at_fdcwd, target.encode(), recursive, attributes, ctypes.c_size_t(32)
+        _SYS_MOUNT_SETATTR, at_fdcwd, target.encode(), ctypes.c_uint(flags), changes, ctypes.c_size_t(32)
     )
     _check(result, f"mount_setattr {target}")
 

@@ -7,10 +7,12 @@ Two processes work together: the one that enters (`enter`, then a fork whose chi
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
 import sysconfig
+from _socket import sethostname
 
 from . import libc
 
@@ -116,6 +118,7 @@ def build_root() -> None:
         OSError: A mount is refused; its text names which.
     """
     bind, hide = python_paths()
+    sethostname("sandbox")
     libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
     libc.mount("root", "/tmp", "tmpfs", _PLAIN, "size=1m,nr_inodes=512,mode=755")
     os.chdir("/tmp")
@@ -135,6 +138,9 @@ def build_root() -> None:
         if os.path.exists(f"/old/dev/{name}"):
             os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o600))
             libc.mount(f"/old/dev/{name}", f"/dev/{name}", None, libc.MS_BIND)
+            # Where the box has its caller's uid, the caller's own devices could be given another mode.
+            with contextlib.suppress(OSError):  # before Linux 5.12
+                libc.read_only(f"/dev/{name}")
     os.mkdir(WORK)
     libc.detach("/old")
     os.rmdir("/old")

@@ -37,6 +37,7 @@ _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, window size, FIONREAD, FIONBIO, cloexec
 _SIGNALLED = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would signal others in one's name
 _CLONE_THREAD = 0x00010000
+_CLONE_FILES = 0x00000400  # a thread with descriptors of its own would escape the limit on them
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _ANY_PID = 0x5A5B5C5D
 _X86 = (0, 0xC000003E)
@@ -179,8 +180,8 @@ def program_filter(pid: int, forks: bool = False) -> bytes:
     code += [_equal(_number("prlimit64"), 0, 5), _LOAD_FIRST, _equal(0, 2, 0), _equal(pid, 1, 0)]
     code += [_refuse(), _ALLOW]
     if not forks:
-        clone = [_LOAD_FIRST, (_JSET, 1, 0, _CLONE_THREAD), _refuse(), _ALLOW]
-        code += [_equal(_number("clone"), 0, 3), *clone]
+        thread = [(_JSET, 0, 1, _CLONE_THREAD), (_JSET, 1, 0, _CLONE_FILES), _refuse(), _ALLOW]
+        code += [_equal(_number("clone"), 0, 5), _LOAD_FIRST, *thread]
     # Falling through allows: the zygote's allow-list has decided the rest.
     return _assemble([*code, _ALLOW])
 
