@@ -29,7 +29,15 @@ def engine_command(*arguments: str) -> list[str]:
     return [sys.executable, "-s", "-S", "-P", str(_BOOT), *arguments]
 
 
-ENGINE_ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8"}
+ENGINE_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "MALLOC_ARENA_MAX": "2",
+    "LC_ALL": "C.UTF-8",
+    # A library that is loaded before the fork must not have made threads, which no child would have.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 
 class Client:
@@ -80,6 +88,8 @@ class Client:
             found = self._inbox.feed(data)
         self._socket.setblocking(False)
         kind, content = found[0]
+        if kind != "ready" and str(content).startswith("library"):
+            raise SandboxError(f"the engine did not start: {content}")
         if kind != "ready":
             raise IsolationUnavailable(str(content))
         self.info = dict(content)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from . import libraries as libraries_
 from .cells import Job, Judge
 from .client import Client
 from .filling import MatrixRun
@@ -39,6 +40,8 @@ class Sandbox:
         require: Level of isolation: `full` (namespaces, read-only root, system call filter), or by name one
             that holds less: `filter`, `seccomp`, `process`, `none` (docs/sandbox.md). Never a weaker one than
             asked for.
+        libraries: Installed packages that programs and tests may import, such as `("numpy",)`, with what these
+            import themselves; loaded once, before any program. All others are hidden.
         hard_limits: No program gets more than this, whatever it asks for; a result says what was lowered.
 
     Raises:
@@ -56,6 +59,7 @@ class Sandbox:
         limits: Limits = _DEFAULT,
         require: str = "full",
         hard_limits: Limits | None = None,
+        libraries: Sequence[str] = (),
     ) -> None:
         count = (os.cpu_count() or 1) if workers is None else workers
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -66,6 +70,7 @@ class Sandbox:
         self._limits = self._lowered(limits)[0]
         self._level = require
         self._sets = 0
+        self._libraries = libraries_.locate(libraries)
         try:
             self._open()
         except IsolationUnavailable as error:
@@ -76,7 +81,7 @@ class Sandbox:
             levels.announce(self.isolation)
 
     def _open(self) -> None:
-        self._client = Client({"level": self._level, "workers": self._workers})
+        self._client = Client({"level": self._level, "workers": self._workers, "libraries": self._libraries})
         try:
             self.isolation: Isolation = levels.describe(self._level, self._client.info["isolation"])
             self._self_check()

@@ -29,12 +29,14 @@ class Plan(NamedTuple):
         uid: User to become where there is no box; 0 to stay who one is.
         work: Directory for its files where there is no box.
         group: Control group to be in, made already.
+        libraries: Files and directories of installed packages that are to be seen.
     """
 
     place: Place
     uid: int
     work: str
     group: Group | None
+    libraries: tuple[str, ...]
 
 
 class Born(NamedTuple):
@@ -134,7 +136,6 @@ def _become(orders: socket, there: socket, out: int, plan: Plan) -> None:
 
 def _settle_in(orders: socket, there: socket, out: int, plan: Plan, uid: int) -> None:
     _arrange_descriptors({out, orders.fileno(), there.fileno()}, out)
-    zygote.preload()
     with open("/proc/self/statm") as file:
         base = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     version = _close_in(plan, uid)
@@ -162,7 +163,7 @@ def _close_in(plan: Plan, uid: int) -> int:
     """Take everything away that the level takes away; the version of Landlock in force."""
     place = plan.place
     if place.boxed:
-        namespaces.build_root()
+        namespaces.build_root(plan.libraries)
         namespaces.drop_rights(uid)
         with contextlib.suppress(OSError):  # a second lock on doors that are closed already
             return landlock.restrict(read=["/"], write=[namespaces.WORK, "/dev/null"])
@@ -177,7 +178,7 @@ def _close_in(plan: Plan, uid: int) -> int:
     paths = list(landlock.without(bind, hide))
     devices = [f"/dev/{name}" for name in namespaces.DEVICES]
     return landlock.restrict(
-        read=[path for path, listed in paths if not listed] + devices,
+        read=[path for path, listed in paths if not listed] + devices + list(plan.libraries),
         listed=[path for path, listed in paths if listed],
         write=[plan.work, "/dev/null"],
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..isolation import cgroup, libc, names, users
 from ..isolation.place import PLACES
-from . import birth, files
+from . import birth, files, zygote
 
 _PATIENCE = 2.0
 
@@ -31,6 +31,7 @@ class Nursery:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._place = PLACES[settings["level"]]
         self._top = settings["work"]
+        self._libraries = tuple(settings["libraries"]["paths"])
         self._work = ""
         self._count = 0
         self._children: dict[int, birth.Plan] = {}
@@ -83,7 +84,9 @@ class Nursery:
             os.mkdir(work, 0o700)
             if uid:
                 os.chown(work, uid, uid)
-        return birth.Plan(self._place, uid, work, self._groups.new() if self._groups else None)
+        return birth.Plan(
+            self._place, uid, work, self._groups.new() if self._groups else None, self._libraries
+        )
 
     def reap(self) -> None:
         """Clear up after zygotes that are gone."""
@@ -143,21 +146,28 @@ def main(settings: dict[str, Any]) -> None:
     os.close(null)
     libc.become_subreaper()
     nursery = Nursery(settings)
+    problem = ""
+    try:
+        zygote.preload(settings["libraries"])
+    except Exception as error:
+        problem = f"library: {type(error).__name__}: {error}"[:400]
     try:
         while orders.recv(16):
-            if not _answer(orders, nursery):
+            if not _answer(orders, nursery, problem):
                 break
     finally:
         nursery.close()
         os._exit(0)
 
 
-def _answer(orders: socket, nursery: Nursery) -> bool:
+def _answer(orders: socket, nursery: Nursery, problem: str) -> bool:
     """Answer one request; False when nobody is there to read it."""
     text, number = "", 0
     facts: dict[str, Any] = {}
     fds: list[int] = []
     try:
+        if problem:
+            raise birth.Failed(problem)
         born, facts = nursery.make()
     except birth.Failed as error:
         text = str(error)

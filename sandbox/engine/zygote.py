@@ -18,6 +18,7 @@ import time
 from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SHUT_WR, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from ..isolation import libc, seccomp
 from ..isolation.place import Place
@@ -213,9 +214,12 @@ def _clear_work(mode: int) -> bool:
     return clean
 
 
-def preload() -> None:
-    """Import what programs import most; before the box is closed, since it needs the files."""
-    for name in COMMON:
+def preload(libraries: dict[str, Any]) -> None:
+    """Import what programs import most, and the libraries that the user named; in the nursery, once for all
+    zygotes.
+    """
+    sys.path += libraries["sites"]
+    for name in (*COMMON, *libraries["names"]):
         import_module(name)
     _warm()
 

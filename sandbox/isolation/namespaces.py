@@ -13,6 +13,7 @@ import os
 import sys
 import sysconfig
 from _socket import sethostname
+from collections.abc import Sequence
 
 from . import libc
 
@@ -110,9 +111,12 @@ def _library_paths() -> list[str]:
     return found or ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
 
 
-def build_root() -> None:
+def build_root(libraries: Sequence[str] = ()) -> None:
     """Replace the root of this mount namespace by a read-only one with Python, four devices and an empty
     /tmp.
+
+    Args:
+        libraries: Files and directories of installed packages that are to be seen.
 
     Raises:
         OSError: A mount is refused; its text names which.
@@ -132,7 +136,11 @@ def build_root() -> None:
             os.makedirs(os.path.dirname(f"/{name}"), exist_ok=True)
             os.symlink(os.readlink(f"/old/{name}"), f"/{name}")
     for path in hide:
-        libc.mount("hidden", path, "tmpfs", _PLAIN | libc.MS_RDONLY, "size=4k,nr_inodes=2,mode=755")
+        libc.mount("hidden", path, "tmpfs", _PLAIN, "size=256k,nr_inodes=256,mode=755")
+    for path in libraries:
+        _bind(path)
+    for path in hide:
+        libc.mount("none", path, None, libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | _PLAIN)
     os.mkdir("/dev")
     for name in DEVICES:
         if os.path.exists(f"/old/dev/{name}"):
@@ -150,7 +158,11 @@ def build_root() -> None:
 
 
 def _bind(path: str) -> None:
-    os.makedirs(path, mode=0o755, exist_ok=True)
+    if os.path.isfile("/old" + path):
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    else:
+        os.makedirs(path, mode=0o755, exist_ok=True)
     libc.mount("/old" + path, path, None, libc.MS_BIND | libc.MS_REC)
     try:
         libc.read_only_tree(path)
