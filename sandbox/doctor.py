@@ -156,7 +156,7 @@ def _attacks(sandbox: Sandbox) -> tuple[Row, ...]:
     for result, (name, _, _, held) in zip(sandbox.run(programs, all_tests=True), _ATTACKS, strict=True):
         rows.append(Row(name, held(result), "full", f"{result.verdict} {result.cause}".strip(), ""))
     tests = tuple(CallTest((what,), True) for what, _ in _REACH)
-    (result,) = sandbox.run([Program(levels.SELF_CHECK, "reach", tests)], all_tests=True)
+    (result,) = sandbox.run([Program(levels.self_check(), "reach", tests)], all_tests=True)
     for cell, (_, name) in zip(result.cells, _REACH, strict=True):
         rows.append(Row(name, cell.verdict is Verdict.passed, "full", cell.cause, ""))
     return tuple(rows)

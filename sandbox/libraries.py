@@ -1,14 +1,14 @@
 """Installed packages that programs may import: where they lie.
 
-Installed packages are hidden from programs, since benchmarks with their answers may be among them. Those that a
-user names are made visible in the box, and loaded in its zygotes once instead of in every program.
+Installed packages are hidden from programs, since benchmarks with their answers may be among them. Those that
+a user names are made visible in the box, and loaded in its zygotes once instead of in every program.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -24,15 +24,15 @@ def locate(names: Sequence[str]) -> dict[str, Any]:
     paths: list[str] = []
     for name in names:
         for path in _places(name):
-            if path.startswith("/tmp/"):  # the programs' own directory has that name in a box
+            if path.is_relative_to("/tmp"):  # the programs' own directory has that name in a box
                 raise ValueError(f"library {name!r} lies in {path}, below /tmp: install it elsewhere")
-            site = os.path.dirname(path)
-            sites += [site] if site not in sites else []
-            paths += [found for found in (path, f"{site}/{name}.libs") if os.path.exists(found)]
+            site = path.parent
+            sites += [str(site)] if str(site) not in sites else []
+            paths += [str(found) for found in (path, site / f"{name}.libs") if found.exists()]
     return {"names": list(names), "sites": sites, "paths": paths}
 
 
-def _places(name: str) -> list[str]:
+def _places(name: str) -> list[Path]:
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"library {name!r} is no name of a top-level package, such as 'numpy'")
     spec = importlib.util.find_spec(name)
@@ -45,4 +45,4 @@ def _places(name: str) -> list[str]:
             raise ValueError(f"library {name!r} is a namespace package; name the package that holds the code")
         return []
     places = spec.submodule_search_locations or [spec.origin]
-    return [os.path.abspath(place) for place in places]
+    return [Path(place).absolute() for place in places]

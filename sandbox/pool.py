@@ -40,8 +40,8 @@ class Sandbox:
         require: Level of isolation: `full` (namespaces, read-only root, system call filter), or by name one
             that holds less: `filter`, `seccomp`, `process`, `none` (docs/sandbox.md). Never a weaker one than
             asked for.
-        libraries: Installed packages that programs and tests may import, such as `("numpy",)`, with what these
-            import themselves; loaded once, before any program. All others are hidden.
+        libraries: Installed packages that programs and tests may import, such as `("numpy",)`; name those
+            that these import as well. They are loaded once, before any program; all others are hidden.
         hard_limits: No program gets more than this, whatever it asks for; a result says what was lowered.
 
     Raises:
@@ -110,7 +110,9 @@ class Sandbox:
         self._client.close()
 
     def _self_check(self) -> None:
-        program = Program(levels.SELF_CHECK, "reach", levels.self_check_tests(self._level))
+        program = Program(
+            levels.self_check(self._libraries["paths"]), "reach", levels.self_check_tests(self._level)
+        )
         for result in self.run([program], all_tests=True):
             levels.judge_self_check(self._level, result)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..program import CallTest
@@ -45,6 +45,12 @@ def executes():
         return error.errno != errno.EPERM
 def sends_to_a_name():
     socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"", "\\0canary-of-the-sandbox")
+def shut(path):
+    # nothing is there but what leads to a library
+    if path in LIBRARIES or refused(os.listdir, path):
+        return True
+    leads = any(library.startswith(path + "/") for library in LIBRARIES)
+    return leads and all(shut(path + "/" + name) for name in os.listdir(path))
 def reach(what):
     if what == "fork":
         return refused(forks)
@@ -58,7 +64,7 @@ def reach(what):
     if what == "attach":
         return refused(open, f"/proc/{os.getppid()}/mem", "rb")
     if what == "read":
-        return all(refused(os.listdir, path) for path in ("/home", "/etc", "/proc", "/sys", "/var"))
+        return all(shut(path) for path in ("/home", "/etc", "/proc", "/sys", "/var", "/root"))
     if what == "write":
         places = {"/", "/usr/lib", "/var/tmp", "/dev/shm", "/tmp", ".."} - {os.getcwd()}
         return all(refused(makes, place) for place in places)
@@ -203,6 +209,11 @@ def announce(found: Isolation) -> None:
         f"sandbox: isolation level {found.level!r}, less than 'full' ({HOLDS[found.level]}). "
         f"Missing: {', '.join(found.missing)}. `codealign doctor` says how to get it\n"
     )
+
+
+def self_check(libraries: Sequence[str] = ()) -> str:
+    """Source of the program that tries the doors, where these files and directories may be seen."""
+    return f"LIBRARIES = {list(libraries)!r}\n{SELF_CHECK}"
 
 
 def self_check_tests(level: str) -> tuple[CallTest, ...]:
