@@ -4,7 +4,7 @@ SHELL := bash
 BIN := .venv/bin
 SETUP := .venv/.stamp
 
-.PHONY: help quickstart test lint types contracts check clean
+.PHONY: help quickstart test lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
@@ -30,6 +30,16 @@ contracts: $(SETUP) ## import-linter: imports go down only
 	@$(BIN)/lint-imports --no-cache
 
 check: lint types contracts test ## everything that .ci/run runs
+
+bench: $(SETUP) ## speed and timing of the sandbox (ARGS=... is passed to the speed benchmark)
+	@$(BIN)/python -m benchmarks.sandbox_speed --rounds 5 --out runs/bench/speed.json $(ARGS)
+	@$(BIN)/python -m benchmarks.sandbox_timing --groups 30 --busy 0 2 --out runs/bench/timing.json
+
+soak: $(SETUP) ## 10,000 mixed programs while the engine's processes are killed; then callers killed and interrupted
+	@$(BIN)/python -m benchmarks.sandbox_soak --programs 10000 --kill workers --out runs/soak/workers.json $(ARGS)
+	@$(BIN)/python -m benchmarks.sandbox_soak --programs 2000 --kill supervisor --out runs/soak/supervisor.json $(ARGS)
+	@$(BIN)/python -m benchmarks.sandbox_soak --programs 400 --kill caller-kill9 --out runs/soak/kill9.json $(ARGS)
+	@$(BIN)/python -m benchmarks.sandbox_soak --programs 400 --kill caller-int --out runs/soak/int.json $(ARGS)
 
 clean: ## remove .venv and caches (run directories stay)
 	@rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

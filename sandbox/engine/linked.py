@@ -108,5 +108,6 @@ def _outcome(kind: int, body: bytes) -> Outcome:
     if kind == wire.WRONG:
         return ("wrong_answer", "", text)
     if kind == wire.ERROR:
-        return ("memory_limit" if cause == "MemoryError" else "runtime_error", cause, text)
+        memory = cause.removeprefix("test:") == "MemoryError"
+        return ("memory_limit" if memory else "runtime_error", cause, text)
     return ("violation", "test:protocol", "")
