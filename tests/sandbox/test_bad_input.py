@@ -54,8 +54,8 @@ def test_what_cannot_be_compiled_is_a_syntax_error(sandbox, source):
     assert run(sandbox, source).verdict is Verdict.syntax_error
 
 
-def test_line_ends_and_encodings_of_other_systems_run(sandbox):
-    for source in ("def f(n):\r\n    return n * n\r\n", "def f(n):\r    return n * n\r", "\ufeff" + SQUARE):
+def test_line_ends_of_other_systems_run(sandbox):
+    for source in ("def f(n):\r\n    return n * n\r\n", "def f(n):\r    return n * n\r"):
         assert run(sandbox, source).verdict is Verdict.passed
 
 
@@ -124,11 +124,6 @@ def test_an_entry_point_that_is_no_name_is_refused(entry):
         Program(SQUARE, entry, NINE)
 
 
-def test_an_unknown_language_is_refused_with_what_there_is(sandbox):
-    with pytest.raises(ValueError, match="(?s)klingon.*python"):
-        list(sandbox.run([Program("nuqneH", "f", NINE, language="klingon")]))
-
-
 def test_huge_and_hostile_ids_come_back_as_they_are(sandbox):
     for name in ("x" * 10**7, "\0\n\x1b[31m\ud800", "../../etc/passwd", "<script>"):
         assert run(sandbox, SQUARE, id=name).id == name
@@ -167,24 +162,38 @@ def test_printed_text_of_the_test_and_of_the_program_is_bounded(sandbox):
     assert run(sandbox, SQUARE, (code,)).verdict is Verdict.output_limit
 
 
-def test_an_answer_cannot_keep_the_caller_busy(sandbox):
-    """Whatever crosses, comparing it costs the caller less than it cost the program to send."""
-    prime = 2**61 - 1
-    cases = [
+COLLIDING = """
+import sys
+codec = next(m for name, m in sys.modules.items() if name.endswith("codec") and hasattr(m, "encode"))
+real = codec.encode
+def encode(value, *args, **kwargs):
+    found = real(value, *args, **kwargs)
+    return TAG + found[1:] if type(value) is list else found
+codec.encode = encode
+V = [i * (2**61 - 1) for i in range(60_000)]
+def f(n): return V
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
         ("V = [[] for _ in range(800_000)]\ndef f(n): return V", 9),
-        (f"V = {{i * {prime} for i in range(60_000)}}\ndef f(n): return V", set(range(60_000))),
-        (
-            f"V = {{i * {prime}: 0 for i in range(30_000)}}\ndef f(n): return V",
-            dict.fromkeys(range(30_000), 0),
-        ),
+        ("V = {str(i): {} for i in range(300_000)}\ndef f(n): return V", [1]),
+        (COLLIDING.replace("TAG", repr(b"e")), set(range(60_000))),
+        (COLLIDING.replace("TAG", repr(b"d")), dict.fromkeys(range(60_000), 0)),
         ("V = [10 ** 30_000] * 300\ndef f(n): return V", [10**30_000] * 299 + [1]),
-    ]
+    ],
+    ids=["lists", "dicts", "colliding set", "colliding keys", "ints"],
+)
+def test_an_answer_cannot_keep_the_caller_busy(sandbox, source, expected):
+    """Building and comparing what came costs no more than the expected value lets one fear."""
     limits = Limits(cpu_seconds=5.0, wall_seconds=60.0, memory_mb=1024)
-    for source, expected in cases:
-        begin = time.process_time()
-        (found,) = sandbox.run([Program(source, "f", (CallTest((3,), expected),), limits=limits)])
-        assert found.verdict in (Verdict.wrong_answer, Verdict.timeout)
-        assert time.process_time() - begin < 1.0, source
+    test = CallTest((3,), expected)
+    begin = time.process_time()
+    (found,) = sandbox.run([Program(source, "f", (test,), limits=limits)])
+    assert time.process_time() - begin < 0.7
+    assert found.verdict is Verdict.wrong_answer, found
 
 
 def test_a_matrix_refuses_what_a_program_refuses(sandbox):
