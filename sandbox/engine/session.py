@@ -30,6 +30,7 @@ _LONGEST_GLANCE = 0.016
 _MUCH = 2**16  # a process that writes so much between two glances is watched instead
 GRACE = 0.3
 _RECEIVE = 2**18
+_AT_ONCE = 2**20  # read at a time: who writes faster than is read must not keep all others waiting
 NEVER = float("inf")
 
 Limits = tuple[float, float, int, int]
@@ -132,10 +133,14 @@ class Session:
         self._drop_output()
         self.sock.close()
 
-    def receive(self) -> bool:
-        """Read what the process sent into `frames`; False at the end of its pipe."""
+    def receive(self, most: float = _AT_ONCE) -> bool:
+        """Read what the process sent into `frames`; False at the end of its pipe.
+
+        Args:
+            most: Bytes after which the rest is left for the next time.
+        """
         taken = 0
-        while True:
+        while taken < most:
             try:
                 data = self.sock.recv(_RECEIVE) if self.clock else self._hello()
             except BlockingIOError:
@@ -145,14 +150,15 @@ class Session:
             if not data:
                 self.closed = True
                 return False
+            taken += len(data)
             if self.reason:
                 continue  # decided: what comes after the kill order does not count
             self._cut(self._data + data if self._data else data)
-            taken += len(data)
             if taken > _MUCH:
                 self.quiet = False
             if len(data) < _RECEIVE:
                 return True
+        return True
 
     def _hello(self) -> bytes:
         data, ancillary, _, _ = self.sock.recvmsg(1, CMSG_SPACE(12))

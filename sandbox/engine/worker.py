@@ -269,7 +269,7 @@ class Cradle:
         found = self.session
         if found is None or number != found.number:
             return
-        found.receive()  # what it wrote before its end
+        found.receive(session.NEVER)  # what it wrote before its end
         self.count_output()
         found.status, found.used, found.resident = status, used, resident
         self._dirty = bool(marks & zygote.DIRTY)

@@ -38,13 +38,13 @@ class Options:
             raise ValueError(f"executor is {self.executor!r}; choose from {', '.join(EXECUTORS)}")
         if self.mode == "root" and (self.executor != "ours" or self.level != "full"):
             raise ValueError(
-                "mode 'root' is for our own level 'full' only: what gets out of a weaker executor would be root "
-                "on this machine; use 'user' or 'nested'"
+                "mode 'root' is for our own level 'full' only: what gets out of a weaker executor would be "
+                "root on this machine; use 'user' or 'nested'"
             )
 
 
 def options_from(environment):
-    """Options as ATTACKS_EXECUTOR, ATTACKS_LEVEL, ATTACKS_SECONDS, ATTACKS_PEERS name them, without a mode."""
+    """Options as ATTACKS_EXECUTOR, ATTACKS_LEVEL, ATTACKS_SECONDS, ATTACKS_PEERS say, without a mode."""
     found = Options(
         executor=environment.get("ATTACKS_EXECUTOR", "ours"),
         level=environment.get("ATTACKS_LEVEL", "full"),

@@ -130,8 +130,8 @@ def _read_only(but):
 
 
 def _own_folders(mode):
-    """Nothing can be written but an empty /tmp and /dev/shm. This checkout and the interpreter stay where they
-    are if they lie in /tmp.
+    """Nothing can be written but an empty /tmp and /dev/shm. This checkout and the interpreter stay where
+    they are if they lie in /tmp.
     """
     needed = {os.path.realpath(__file__).rsplit("/", 3)[0], sys.prefix, sys.base_prefix}
     kept = [(path, os.open(path, os.O_PATH)) for path in sorted(needed) if path.startswith("/tmp/")]
