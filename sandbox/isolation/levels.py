@@ -11,7 +11,7 @@ from typing import Any
 
 from ..program import CallTest
 from ..verdict import Isolation, IsolationUnavailable, Result, SandboxError, Verdict
-from . import seccomp
+from . import namespaces, seccomp
 from .place import PLACES
 
 LEVELS = tuple(PLACES)  # strongest first
@@ -64,7 +64,7 @@ def reach(what):
     if what == "attach":
         return refused(open, f"/proc/{os.getppid()}/mem", "rb")
     if what == "read":
-        return all(shut(path) for path in ("/home", "/etc", "/proc", "/sys", "/var", "/root"))
+        return all(shut(path) for path in ("/home", "/etc", "/proc", "/sys", "/var"))
     if what == "write":
         places = {"/", "/usr/lib", "/var/tmp", "/dev/shm", "/tmp", ".."} - {os.getcwd()}
         return all(refused(makes, place) for place in places)
@@ -212,8 +212,11 @@ def announce(found: Isolation) -> None:
 
 
 def self_check(libraries: Sequence[str] = ()) -> str:
-    """Source of the program that tries the doors, where these files and directories may be seen."""
-    return f"LIBRARIES = {list(libraries)!r}\n{SELF_CHECK}"
+    """Source of the program that tries the doors, where Python's own directories, which may lie in somebody's
+    home, and these files and directories may be seen.
+    """
+    seen = [*namespaces.python_paths()[0], *libraries]
+    return f"LIBRARIES = {seen!r}\n{SELF_CHECK}"
 
 
 def self_check_tests(level: str) -> tuple[CallTest, ...]:
