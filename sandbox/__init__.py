@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .matrix import MatrixJob, PassMatrix
     from .pool import Sandbox
     from .program import CallTest, CodeTest, Program
-    from .timing import TimingJob
+    from .timing import Timing, TimingJob
     from .verdict import (
         CellResult,
         InfraError,
@@ -37,6 +37,7 @@ _HOME = {
     "Result": "verdict",
     "Sandbox": "pool",
     "SandboxError": "verdict",
+    "Timing": "timing",
     "TimingJob": "timing",
     "Verdict": "verdict",
 }
@@ -55,6 +56,7 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxError",
+    "Timing",
     "TimingJob",
     "Verdict",
 ]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from . import libraries as libraries_
@@ -19,7 +18,7 @@ from .isolation import levels
 from .limits import Limits
 from .matrix import MatrixJob, Mode, PassMatrix
 from .program import Program, Test
-from .timing import TimingJob
+from .timing import Timing, TimingJob, TimingRun
 from .verdict import Isolation, IsolationUnavailable, Result, SandboxError, Verdict, clean_text
 
 _DEFAULT = Limits()
@@ -183,8 +182,16 @@ class Sandbox:
 
     def time_many(self, jobs: Iterable[TimingJob]) -> Iterator[NDArray[np.float64]]:
         """As `time_calls`, for many jobs: arrays in order, as they come; the jobs are read lazily."""
+        return (timing.seconds for timing in self.measure(jobs))
+
+    def measure(self, jobs: Iterable[TimingJob]) -> Iterator[Timing]:
+        """Time calls, and say how steady the measurements were; in order, as they come.
+
+        Raises:
+            SandboxError: The engine failed repeatedly.
+        """
         return self._stream(
-            jobs, self._start_timing, lambda _, state: state.decided, lambda _, state: state.result()
+            jobs, self._start_timing, lambda _, state: state.decided, lambda _, state: state.timing()
         )
 
     def _stream(
@@ -255,10 +262,8 @@ class Sandbox:
         self._sets += 1
         return MatrixRun(self._client, self._sets, job, self._lowered(job.limits or self._limits)[0])
 
-    def _start_timing(self, job: TimingJob) -> _Timing:
-        state = _Timing(self._client, job)
-        self._client.send(job.wire(state.number, self._limits))
-        return state
+    def _start_timing(self, job: TimingJob) -> TimingRun:
+        return TimingRun(self._client, job, self._lowered(job.limits or self._limits)[0])
 
 
 class _Trial(Sandbox):
@@ -286,44 +291,6 @@ class _Running(Job):
 
     def release(self) -> None:
         """Nothing more is wanted of the engine for this job."""
-        _release(self._client, self.number, self.done)
-
-
-class _Timing:
-    """A timing job in the engine."""
-
-    def __init__(self, client: Client, job: TimingJob) -> None:
-        self._client = client
-        self._shape = (len(job.sources), len(job.calls))
-        self._times: NDArray[np.float64] | None = None
-        self._infra = ""
-        self.decided = False
-        self.number = client.number(self)
-
-    def __call__(self, message: tuple[Any, ...]) -> None:
-        """Take one message of the engine."""
-        if message[0] == "times":
-            self._times = np.asarray(message[2], np.float64).reshape(self._shape)
-        elif message[0] == "infra":
-            self._infra = message[2]
-        self.decided = True
-
-    def release(self) -> None:
-        """Nothing more is wanted of the engine for this job."""
-        _release(self._client, self.number, self.decided)
-
-    def result(self) -> NDArray[np.float64]:
-        """Seconds (sources, calls).
-
-        Raises:
-            SandboxError: The engine failed repeatedly.
-        """
-        if self._times is None:
-            raise SandboxError(f"calls could not be timed after several tries: {self._infra}")
-        return self._times
-
-
-def _release(client: Client, number: int, done: bool) -> None:
-    client.forget(number)
-    if not done and client.usable:
-        client.send(("cancel", number))
+        self._client.forget(self.number)
+        if not self.done and self._client.usable:
+            self._client.send(("cancel", self.number))

@@ -1,16 +1,22 @@
-"""Timing of programs: what to time. The clocks are read by the engine (engine/jobs.py), outside the
-programs' reach.
+"""Timing of programs: what to time, and what came of it. The clocks are read by the engine
+(engine/timejob.py), outside the programs' reach.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import codec
+from .client import Client
 from .limits import Limits
 from .program import check_entry_point, check_job
+from .verdict import SandboxError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,8 @@ class TimingJob:
         calls: Argument tuples, plain data.
         repeats: How often; every repeat is a fresh process, so nothing is remembered between them.
         limits: Limits of each call; the sandbox's own when absent.
+        spread: Calls whose times vary by more than this (standard deviation over mean) after `repeats` rounds
+            are timed in up to as many rounds again. Infinity times nothing again.
     """
 
     sources: Sequence[str]
@@ -30,6 +38,7 @@ class TimingJob:
     calls: Sequence[tuple[Any, ...]]
     repeats: int = 3
     limits: Limits | None = None
+    spread: float = 0.05
 
     def __post_init__(self) -> None:
         check_entry_point(self.entry_point)
@@ -41,6 +50,8 @@ class TimingJob:
             codec.check_plain(call, "a call")
         if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or self.repeats < 1:
             raise ValueError(f"repeats is {self.repeats!r}; give a number >= 1")
+        if not self.spread >= 0:
+            raise ValueError(f"spread is {self.spread!r}; give a number >= 0")
 
     def wire(self, number: int, limits: Limits) -> tuple[Any, ...]:
         """The job as the engine reads it."""
@@ -51,5 +62,102 @@ class TimingJob:
             self.entry_point,
             [codec.pack_arguments(call) for call in self.calls],
             self.repeats,
-            (self.limits or limits).wire(),
+            limits.wire(),
+            self.spread,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """CPU times of calls, and how far they can be trusted.
+
+    Attributes:
+        seconds: (sources, calls) the least CPU time; NaN where the call failed, inf where it timed out.
+        median: (sources, calls) likewise, the median.
+        spread: (sources, calls) standard deviation over mean of the repeats; NaN for fewer than two.
+        repeats: (sources, calls) how often it was timed.
+        instructions: (sources, calls) the least number of instructions in user mode; None where the machine
+            counts none.
+        calibration: CPU seconds of a loop that is always the same, once a round: the speed of the core then.
+        core: The core on which all of it ran; -1 if it could not be chosen.
+    """
+
+    seconds: NDArray[np.float64]
+    median: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    repeats: NDArray[np.int64]
+    instructions: NDArray[np.float64] | None
+    calibration: tuple[float, ...]
+    core: int
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation over mean of the calibration loop; 0 for a single round."""
+        found = np.asarray(self.calibration)
+        return float(found.std() / found.mean()) if len(found) > 1 else 0.0
+
+
+class TimingRun:
+    """A timing job in the engine."""
+
+    def __init__(self, client: Client, job: TimingJob, limits: Limits) -> None:
+        self._client = client
+        self._shape = (len(job.sources), len(job.calls))
+        self._message: tuple[Any, ...] = ()
+        self._infra = ""
+        self.decided = False
+        self.number = client.number(self)
+        client.send(job.wire(self.number, limits))
+
+    def __call__(self, message: tuple[Any, ...]) -> None:
+        """Take one message of the engine."""
+        if message[0] == "times":
+            self._message = message
+        elif message[0] == "infra":
+            self._infra = message[2]
+        self.decided = True
+
+    def release(self) -> None:
+        """Nothing more is wanted of the engine for this job."""
+        self._client.forget(self.number)
+        if not self.decided and self._client.usable:
+            self._client.send(("cancel", self.number))
+
+    def result(self) -> NDArray[np.float64]:
+        """The least CPU seconds (sources, calls), as `Timing.seconds`.
+
+        Raises:
+            SandboxError: The engine failed repeatedly.
+        """
+        return self.timing().seconds
+
+    def timing(self) -> Timing:
+        """All that was measured.
+
+        Raises:
+            SandboxError: The engine failed repeatedly.
+        """
+        if not self._message:
+            raise SandboxError(f"calls could not be timed after several tries: {self._infra}")
+        _, _, seconds, failed, instructions, calibration, core = self._message
+        cells = [found for row in seconds for found in row]
+        bad = [found for row in failed for found in row]
+        counts = [min(found) if found else math.nan for row in instructions for found in row]
+        return Timing(
+            self._array([_least(found, kind) for found, kind in zip(cells, bad, strict=True)]),
+            self._array([float(np.median(found)) if found else math.nan for found in cells]),
+            self._array([float(np.std(f) / np.mean(f)) if len(f) > 1 else math.nan for f in cells]),
+            np.asarray([len(found) for found in cells], np.int64).reshape(self._shape),
+            None if all(math.isnan(count) for count in counts) else self._array(counts),
+            tuple(calibration),
+            core,
+        )
+
+    def _array(self, values: list[float]) -> NDArray[np.float64]:
+        return np.asarray(values, np.float64).reshape(self._shape)
+
+
+def _least(found: list[float], failed: float | None) -> float:
+    if failed is not None:
+        return failed
+    return min(found) if found else math.nan

@@ -11,6 +11,7 @@ Outcome = tuple[str, str, str]  # verdict, cause, text
 
 
 MAX_TRIES = 3
+MAX_TIMEOUTS = 3  # of a program, then it has had its chances
 
 
 def raise_if_lost(found: Session, tries: int) -> None:

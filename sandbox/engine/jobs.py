@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from . import linked, wire, zygote
-from .endings import Outcome, broken, ending, raise_if_lost
+from .endings import MAX_TIMEOUTS, Outcome, broken, ending, raise_if_lost
 from .session import Limits, Session
 from .worker import Flow, Worker
 
-MAX_TIMEOUTS = 3
 _BRANCH_ENDS = 2.0  # seconds after its last answer
 CALL_TEST, CODE_TEST, TRUSTED_TEST = 0, 1, 2
 Report = Callable[[Any], None]
@@ -237,91 +235,3 @@ class RunJob:
             raise_if_lost(branch, self.tries)
             self._ended(branch, report)
         return not solution.over and not solution.reason
-
-
-class TimeJob:
-    """Timing of several programs on the same calls, interleaved."""
-
-    def __init__(
-        self, number: int, sources: list[bytes], entry: str, calls: list[bytes], repeats: int, limits: Limits
-    ) -> None:
-        self.number = number
-        self.sources = sources
-        self.entry = entry
-        self.calls = calls
-        self.repeats = repeats
-        self.limits = limits
-        self.cancelled = False
-        self.tries = 0
-        self.best = [[math.nan] * len(calls) for _ in sources]
-        self._open = [set(range(len(calls))) for _ in sources]
-        self._timeouts = [0] * len(sources)
-
-    def flow(self, worker: Worker, report: Report) -> Flow:
-        """Time every source in turn, as often as asked."""
-        for _ in range(self.repeats):
-            for index in range(len(self.sources)):
-                start = 0
-                while start < len(self.calls) and self._open[index] and not self.cancelled:
-                    start = yield from self._pass(worker, index, start)
-        report(("times", self.number, self.best))
-
-    def _pass(self, worker: Worker, index: int, start: int) -> Generator[None, None, int]:
-        """Time calls from `start` on in one process; where the next process must go on."""
-        solution = worker.load(self.sources[index], self.entry, self.limits, len(self.calls) - start)
-        kind = yield from _next(solution, self.tries)
-        position = start
-        if kind == wire.LOADED:
-            while position < len(self.calls):
-                if position in self._open[index]:
-                    kind = yield from self._call(worker, solution, index, position)
-                    if kind is None:
-                        position += 1
-                        break
-                position += 1
-        else:
-            self._open[index].clear()
-            position = len(self.calls)
-        worker.solutions.kill("done")
-        yield from worker.close(worker.solutions)
-        return position
-
-    def _call(
-        self, worker: Worker, solution: Session, index: int, position: int
-    ) -> Generator[None, None, int | None]:
-        solution.mark()
-        solution.send(wire.frame(wire.ARGUMENTS, position, self.calls[position]))
-        worker.solutions.flow_control()
-        kind = yield from _next(solution, self.tries)
-        seconds = math.nan
-        if kind == wire.READY:
-            before = solution.mark()
-            solution.send(wire.frame(wire.GO, position))
-            kind = yield from _next(solution, self.tries)
-            seconds = solution.cpu() - before
-        if kind == wire.DONE:
-            best = self.best[index][position]
-            self.best[index][position] = seconds if math.isnan(best) else min(best, seconds)
-            return kind
-        self._open[index].discard(position)
-        self.best[index][position] = math.nan
-        if kind is None:
-            while not solution.over:
-                yield
-            raise_if_lost(solution, self.tries)
-            if ending(solution)[0] == "timeout":
-                self.best[index][position] = math.inf
-                self._timeouts[index] += 1
-                if self._timeouts[index] >= MAX_TIMEOUTS:
-                    self._open[index].clear()
-        return kind
-
-
-def _next(solution: Session, tries: int) -> Generator[None, None, int | None]:
-    """Kind of the next frame; None when the process ends instead."""
-    while not solution.frames and not solution.over:
-        yield
-    if solution.frames:
-        return solution.frames.popleft()[0]
-    raise_if_lost(solution, tries)
-    return None

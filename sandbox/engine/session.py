@@ -207,6 +207,11 @@ class Session:
         self.next_check = now + self._wait(0.0)
         return used
 
+    @property
+    def pid(self) -> int:
+        """Its process number, once it has said hello."""
+        return ~(self.clock >> 3)
+
     def mark_wall(self) -> None:
         """Start the wall limit anew, for a process that waited for another one."""
         self._wall_mark = time.monotonic()

@@ -18,8 +18,9 @@ from ..isolation import libc
 from ..isolation.place import PLACES
 from . import wire, worker
 from .endings import MAX_TRIES
-from .jobs import RunJob, TestSet, TimeJob
+from .jobs import RunJob, TestSet
 from .nursing import Lost, Nursing, Zygote
+from .timejob import TimeJob
 
 Job = RunJob | TimeJob
 
@@ -38,6 +39,7 @@ class Supervisor:
         self._sets: dict[int, TestSet] = {}
         self._queue: deque[Job] = deque()
         self._awake: set[worker.Worker] = set()
+        self._cores = sorted(os.sched_getaffinity(0))
         self._workers = [worker.Worker(self) for _ in range(workers)]
         os.set_blocking(control, False)
         self.watch(control, self._on_control)
@@ -180,10 +182,28 @@ class Supervisor:
 
     def _assign(self) -> None:
         for found in self._workers:
-            while found.flow is None and self._queue:
-                found.job = self._queue.popleft()
-                found.flow = found.job.flow(found, self.report)
+            while found.flow is None and (job := self._next_job()) is not None:
+                found.job = job
+                found.flow = job.flow(found, self.report)
                 self._go_on(found)
+
+    def _next_job(self) -> Job | None:
+        """The first job that may begin. Of jobs that time calls no more go on at once than there are cores
+        less one, each on a core of its own.
+        """
+        if not self._queue:
+            return None
+        timing = {w.job.core for w in self._workers if isinstance(w.job, TimeJob)}
+        cores = [core for core in self._cores if core not in timing]
+        free = len(timing) < max(1, len(self._cores) - 1)
+        for job in self._queue:
+            if isinstance(job, TimeJob):
+                if not free:
+                    continue
+                job.core = cores[-1]
+            self._queue.remove(job)
+            return job
+        return None
 
     def _go_on(self, found: worker.Worker) -> None:
         if found.flow is None:

@@ -59,9 +59,14 @@ def frame(kind: int, number: int, body: bytes = b"") -> bytes:
     return HEAD.pack(len(body), kind, number) + body
 
 
+def plain(arguments: Any) -> bytes:
+    """The body of a call with plain arguments, (args, kwargs)."""
+    return marshal.dumps(arguments, 2)
+
+
 def call(number: int, arguments: Any) -> bytes:
     """The frame of a call with plain arguments, (args, kwargs)."""
-    return frame(CALL, number, marshal.dumps(arguments, 2))
+    return frame(CALL, number, plain(arguments))
 
 
 def message(content: Any) -> bytes:

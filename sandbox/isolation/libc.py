@@ -30,6 +30,7 @@ _SYS_PIVOT_ROOT = 155 if _X86 else 41
 _SYS_MOUNT_SETATTR = 442
 _SYS_SECCOMP = 317 if _X86 else 277
 _SYS_CAPSET = 126 if _X86 else 91
+_SYS_PERF_EVENT_OPEN = 298 if _X86 else 241
 _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 
 _PR_SET_PDEATHSIG = 1
@@ -162,3 +163,12 @@ def landlock_add_path(rules: int, access: int, handle: int) -> None:
 def landlock_restrict_self(rules: int) -> None:
     """Put the rules on this thread, irrevocably; needs no_new_privs."""
     _check(_libc.syscall(_SYS_LANDLOCK_RESTRICT, rules, ctypes.c_uint(0)), "landlock")
+
+
+def perf_event_open(attributes: bytes, pid: int) -> int:
+    """Descriptor of a counter of a process, on whatever processor it runs."""
+    any_processor, no_group, close_on_exec = ctypes.c_int(-1), ctypes.c_int(-1), ctypes.c_ulong(8)
+    arguments = (ctypes.c_char_p(attributes), ctypes.c_int(pid), any_processor, no_group, close_on_exec)
+    result = _libc.syscall(_SYS_PERF_EVENT_OPEN, *arguments)
+    _check(result, "perf_event_open")
+    return int(result)

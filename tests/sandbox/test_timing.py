@@ -1,0 +1,115 @@
+"""Timing: what is measured, on which core, how steadily; the counter of another process."""
+
+import math
+import os
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sandbox import Limits, Sandbox, SandboxError, TimingJob
+from sandbox.engine import counters
+from sandbox.engine.timejob import variation
+
+LOOP = "def f(n):\n    while n: n -= 1"
+
+
+@pytest.fixture(scope="module")
+def box():
+    with Sandbox(2, limits=Limits(cpu_seconds=1.0, wall_seconds=20.0, memory_mb=256)) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.sandbox
+def test_a_timing_says_how_often_how_steadily_and_where(box):
+    job = TimingJob(
+        [LOOP, "def f(n): raise ValueError", "x = 1"], "f", [(100_000,), (200_000,)], 4, spread=math.inf
+    )
+    (timing,) = box.measure([job])
+    assert timing.repeats.tolist() == [[4, 4], [0, 0], [0, 0]]
+    assert np.isnan(timing.seconds[1:]).all() and np.isnan(timing.spread[1:]).all()
+    assert 1.5 < timing.seconds[0, 1] / timing.seconds[0, 0] < 2.7
+    assert (timing.median[0] >= timing.seconds[0]).all() and (timing.spread[0] >= 0).all()
+    assert len(timing.calibration) == 4 and all(0 < t < 1 for t in timing.calibration)
+    assert timing.noise >= 0 and timing.core in os.sched_getaffinity(0)
+
+
+@pytest.mark.sandbox
+def test_a_timed_program_runs_on_the_core_that_is_named(box):
+    # Threads of a pinned process cannot move either: the mask is read inside and reported by how long it takes.
+    where = "import os\ndef f(n):\n    for _ in range(n * len(os.sched_getaffinity(0))): pass"
+    one = "def f(n):\n    for _ in range(n): pass"
+    job = TimingJob([where, one], "f", [(2_000_000,)], 3)
+    (timing,) = box.measure([job])
+    assert 0.6 < timing.seconds[0, 0] / timing.seconds[1, 0] < 1.6, "more cores than one were allowed"
+
+
+@pytest.mark.sandbox
+def test_unsteady_calls_are_timed_again(box):
+    import_time = "import os\nn = os.urandom(1)[0] % 2\ndef f(k):\n    for _ in range(k * (1 + 9 * n)): pass"
+    (timing,) = box.measure([TimingJob([import_time], "f", [(100_000,)], 5, spread=0.05)])
+    assert timing.repeats[0, 0] in (5, 10)
+    assert timing.repeats[0, 0] == 10 or timing.spread[0, 0] <= 0.05
+    (once,) = box.measure([TimingJob([LOOP], "f", [(1000,)], 1)])
+    assert once.repeats.tolist() == [[1]] and np.isnan(once.spread).all()
+
+
+@pytest.mark.sandbox
+def test_timeouts_are_infinite_and_times_do_not_depend_on_who_else_is_timed(box):
+    slow = "def f(n):\n    while n > 5: pass"
+    jobs = [TimingJob([slow, LOOP], "f", [(3,), (9,)], 2) for _ in range(3)]
+    for timing in box.measure(jobs):
+        assert math.isinf(timing.seconds[0, 1]) and timing.seconds[0, 0] < 0.01
+        assert (timing.seconds[1] < 0.01).all()
+
+
+def test_variation_is_the_standard_deviation_over_the_mean():
+    assert variation([1.0, 3.0]) == pytest.approx(0.5)
+    assert variation([]) == variation([2.0]) == variation([2.0, 2.0]) == 0.0
+
+
+@pytest.mark.parametrize("change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}])
+def test_a_job_that_cannot_be_meant_is_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        TimingJob([], "f", [], **change)
+
+
+def test_a_counter_counts_another_process():
+    source = "import sys\nsys.stdin.read(1)\nfor _ in range(10**6): pass\nprint('done', flush=True)\nsys.stdin.read(1)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", source], **pipes) as child:
+        try:
+            # The task clock stands in for instructions, which most virtual machines do not count.
+            counter = counters.Instructions(child.pid, counters.SOFTWARE, counters.TASK_CLOCK)
+        except OSError as error:
+            child.kill()
+            pytest.skip(f"this machine lets nobody count events of another process: {error}")
+        before = counter.read()
+        child.stdin.write(b"ab")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"done\n"
+        assert counter.read() - before > 1_000_000, "nanoseconds"
+        counter.close()
+        with pytest.raises(OSError):
+            counter.read()
+
+
+def test_where_no_instructions_are_counted_there_is_no_counter(monkeypatch):
+    def refuse(attributes, pid):
+        assert struct.unpack_from("<II", attributes) == (0, 128)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(counters, "_unavailable", [])
+    monkeypatch.setattr(counters.libc, "perf_event_open", refuse)
+    assert counters.Instructions.of(1) is None and counters._unavailable
+
+
+@pytest.mark.sandbox
+def test_a_timing_that_could_not_be_made_is_an_error():
+    with Sandbox(1) as box:
+        run = box._start_timing(TimingJob([LOOP], "f", [(1,)]))
+        run(("infra", run.number, "gone"))
+        with pytest.raises(SandboxError, match="gone"):
+            run.timing()
