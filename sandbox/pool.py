@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from . import libraries as libraries_

@@ -38,7 +38,7 @@ def test_a_timing_says_how_often_how_steadily_and_where(box):
 
 @pytest.mark.sandbox
 def test_a_timed_program_runs_on_the_core_that_is_named(box):
-    # Threads of a pinned process cannot move either: the mask is read inside and reported by how long it takes.
+    # A timed value is thrown away, so the program tells by its time how many cores it may use.
     where = "import os\ndef f(n):\n    for _ in range(n * len(os.sched_getaffinity(0))): pass"
     one = "def f(n):\n    for _ in range(n): pass"
     job = TimingJob([where, one], "f", [(2_000_000,)], 3)
@@ -77,7 +77,8 @@ def test_a_job_that_cannot_be_meant_is_refused(change):
 
 
 def test_a_counter_counts_another_process():
-    source = "import sys\nsys.stdin.read(1)\nfor _ in range(10**6): pass\nprint('done', flush=True)\nsys.stdin.read(1)"
+    source = "import sys\nsys.stdin.read(1)\nfor _ in range(10**6): pass\n"
+    source += "print('done', flush=True)\nsys.stdin.read(1)"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", source], **pipes) as child:
         try:
