@@ -110,8 +110,8 @@ class MatrixRun:
         row.number = self._client.number(row)
         source = self._codes[place].encode("utf-8", "surrogatepass")
         if orders.whole(self._tests, "python"):
-            settings = (source, None, self._limits.wire(), True, list(order))
-            self._client.send(("command", row.number, self._set, *settings))
+            limits = self._limits.wire()
+            self._client.send(("command", row.number, self._set, source, None, limits, True, list(order)))
             return row
         settings = (self._job.entry_point, self._limits.wire(), True, list(order), independent)
         self._client.send(("run", row.number, self._set, source, *settings))
