@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .iotest import IOTest
+    from .languages import LanguageUnavailable
     from .limits import Limits
     from .matrix import MatrixJob, PassMatrix
     from .pool import Sandbox
@@ -27,9 +29,11 @@ _HOME = {
     "CallTest": "program",
     "CellResult": "verdict",
     "CodeTest": "program",
+    "IOTest": "iotest",
     "InfraError": "verdict",
     "Isolation": "verdict",
     "IsolationUnavailable": "verdict",
+    "LanguageUnavailable": "languages",
     "Limits": "limits",
     "MatrixJob": "matrix",
     "PassMatrix": "matrix",
@@ -46,9 +50,11 @@ __all__ = [
     "CallTest",
     "CellResult",
     "CodeTest",
+    "IOTest",
     "InfraError",
     "Isolation",
     "IsolationUnavailable",
+    "LanguageUnavailable",
     "Limits",
     "MatrixJob",
     "PassMatrix",

@@ -4,10 +4,12 @@ values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from . import judges
 from .engine import wire
+from .iotest import IOTest
 from .program import CallTest, Test
 from .verdict import CellResult, SandboxError, Verdict, clean_text
 
@@ -15,12 +17,37 @@ from .verdict import CellResult, SandboxError, Verdict, clean_text
 class Judge:
     """A test with what its comparison needs, worked out once however many programs it is used for."""
 
-    __slots__ = ("_expected", "_largest", "_tolerance")
+    __slots__ = ("_expected", "_io", "_largest", "_tolerance", "_value")
 
-    def __init__(self, test: Test) -> None:
+    def __init__(self, test: Test, value: Callable[[bytes], Any] | None = None) -> None:
+        self._value = value
         if isinstance(test, CallTest):
             self._expected, self._tolerance = test.expected, test.tolerance
             self._largest = judges.largest_hashed(test.expected)
+        elif isinstance(test, IOTest):
+            self._io = test
+
+    def printed(self, output: bytes) -> tuple[Verdict, str, str]:
+        """Verdict, cause and text of what a program printed that ended well."""
+        if self._value is not None:
+            return self._called(output, self._value)
+        difference = self._io.difference(output)
+        return (Verdict.wrong_answer, "", difference) if difference else (Verdict.passed, "", "")
+
+    @property
+    def compares(self) -> bool:
+        """Whether a program's output is compared here."""
+        return self._value is not None or (hasattr(self, "_io") and self._io.checker != "custom")
+
+    def _called(self, output: bytes, decode: Callable[[bytes], Any]) -> tuple[Verdict, str, str]:
+        try:
+            value = decode(output)
+        except ValueError as error:
+            return Verdict.wrong_answer, "not plain data", str(error)
+        wanted = _as_lists(self._expected)  # other languages have no tuples
+        if judges.close(value, wanted, self._tolerance) if self._tolerance else value == wanted:
+            return Verdict.passed, "", ""
+        return Verdict.wrong_answer, "", ""
 
     def outcome(self, kind: int, body: bytes) -> tuple[Verdict, str, str]:
         """Verdict, cause and text of a solution's answer to a call."""
@@ -59,6 +86,8 @@ class Job:
         elif kind == "cell":
             _, _, _, verdict, cause, text, seconds = message
             self._add((Verdict(verdict), cause, text), seconds)
+        elif kind == "output":
+            self._output(*message[2:])
         elif kind == "load":
             self.failure = self.failure or (Verdict(message[2]), message[3], message[4])
             self.load_failed = CellResult(Verdict(message[2]), clean_text(message[3], 100), 0.0)
@@ -71,11 +100,19 @@ class Job:
             self.done = self.decided = True
             self.infra = message[2]
 
-    def _add(self, outcome: tuple[Verdict, str, str], seconds: float) -> None:
+    def _output(
+        self, place: int, verdict: str, cause: str, text: str, output: bytes, seconds: float, score: float
+    ) -> None:
+        outcome = (Verdict(verdict), cause, text)
+        if verdict == "passed" and score < 0 and self._judges[place].compares:
+            outcome = self._judges[place].printed(output)
+        self._add(outcome, seconds, score if score >= 0 else None)
+
+    def _add(self, outcome: tuple[Verdict, str, str], seconds: float, score: float | None = None) -> None:
         if self._stop and self.failure is not None:
             return
         verdict, cause, _ = outcome
-        self.cells.append(CellResult(verdict, clean_text(cause, 100), seconds))
+        self.cells.append(CellResult(verdict, clean_text(cause, 100), seconds, score))
         if verdict is not Verdict.passed and self.failure is None:
             self.failure = outcome
             self.decided = self._stop
@@ -88,3 +125,11 @@ class Job:
         """
         if self.infra:
             raise SandboxError(f"program {name!r} could not be run after several tries: {self.infra}")
+
+
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_as_lists(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_lists(item) for key, item in value.items()}
+    return value

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .iotest import IOTest
 from .limits import Limits
 from .program import CallTest, Test
 from .verdict import Verdict
@@ -194,4 +195,6 @@ def test_key(test: Test) -> Hashable:
     """Equal for equal tests; 1, 1.0 and True differ, and so do 0.0 and -0.0."""
     if isinstance(test, CallTest):
         return (test.wire()[1], repr(test.expected), test.tolerance)
+    if isinstance(test, IOTest):
+        return test
     return test.source

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from . import codec
+from .iotest import IOTest
 from .limits import Limits
 
 MAX_SOURCE = 16 * 2**20
@@ -82,7 +83,7 @@ class CodeTest:
         return (2 if self.trusted else 1, self.source.encode("utf-8", "surrogatepass"))
 
 
-Test: TypeAlias = CallTest | CodeTest
+Test: TypeAlias = CallTest | CodeTest | IOTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,10 @@ class Program:
     """A program, the function that is its entry point, and its tests.
 
     Attributes:
-        source: Python source.
-        entry_point: Name of the function to call.
-        tests: At least none: a program without tests passes when it loads and defines its entry point.
+        source: Source text.
+        entry_point: Name of the function to call; may be empty where none is called.
+        tests: All `IOTest`, or none of them. A program without tests passes when it loads and defines its
+            entry point; in another language, when it compiles.
         id: Free; comes back in the result.
         limits: Limits of each test; the sandbox's own when absent.
         language: A name of the registry of languages (`sandbox.languages`).
@@ -106,21 +108,52 @@ class Program:
     language: str = "python"
 
     def __post_init__(self) -> None:
-        check_job(self.source, self.entry_point, self.tests)
+        check_job(self.source, self.entry_point, self.tests, self.language)
 
 
-def check_job(source: str, entry_point: str, tests: Sequence[Test]) -> None:
+def check_job(source: str, entry_point: str, tests: Sequence[Test], language: str = "python") -> None:
     """Refuse what no worker could run.
 
     Raises:
-        TypeError: A source is no text, or a test is neither `CallTest` nor `CodeTest`.
-        ValueError: The source is too long or the entry point is no identifier.
+        TypeError: A source is no text, or a test is none of `CallTest`, `CodeTest` and `IOTest`.
+        ValueError: The source is too long, the entry point is no identifier, the language is unknown, or it
+            does not run tests of this kind.
     """
     _check_source(source, "source")
-    check_entry_point(entry_point)
     for test in tests:
-        if not isinstance(test, (CallTest, CodeTest)):
-            raise TypeError(f"a test is of type {type(test).__name__}; give CallTest or CodeTest")
+        if not isinstance(test, (CallTest, CodeTest, IOTest)):
+            raise TypeError(f"a test is of type {type(test).__name__}; give CallTest, CodeTest or IOTest")
+    whole = sum(isinstance(test, IOTest) for test in tests)
+    if whole not in (0, len(tests)):
+        raise ValueError("an IOTest runs the whole program, other tests call its functions: do not mix them")
+    if language != "python":
+        _check_language(source, language, tests)
+    if entry_point or not (whole or language != "python"):
+        check_entry_point(entry_point)
+
+
+def _check_language(source: str, name: str, tests: Sequence[Test]) -> None:
+    from . import languages
+
+    language = languages.get(name)
+    if language.name == "python":
+        return
+    if len(source.encode("utf-8", "surrogatepass")) > MAX_SOURCE:
+        raise ValueError(f"source takes more than {MAX_SOURCE} bytes; at most that many are compiled")
+    if len({type(test) for test in tests}) > 1:
+        raise ValueError(f"all tests of a program in {language.name} must be of one kind")
+    for test in tests:
+        if isinstance(test, CallTest) and not language.calls:
+            raise ValueError(
+                f"CallTest does not run for language {language.name!r}: give IOTest(stdin, expected)"
+            )
+        if isinstance(test, CallTest):
+            language.call_input(test.args)
+        if isinstance(test, CodeTest) and not test.in_process:
+            raise ValueError(
+                f"CodeTest for language {language.name!r} must be in_process=True: its text is put behind "
+                "the program and shares its process, and the result says verdict_trust='forgeable'"
+            )
 
 
 def check_entry_point(entry_point: str) -> None:

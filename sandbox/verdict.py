@@ -86,11 +86,13 @@ class CellResult:
             test itself (not raised by the program) is written `test:TypeName`.
         cpu_seconds: CPU time of the solution's process in this test (calls sent in one go share their time
         equally).
+        score: What a custom checker of an `IOTest` gave, in [0, 1]; None where none ran.
     """
 
     verdict: Verdict
     cause: str
     cpu_seconds: float
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

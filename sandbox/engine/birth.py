@@ -7,7 +7,7 @@ import marshal
 import os
 import struct
 from _socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..isolation import landlock, namespaces
 from ..isolation.cgroup import Group
@@ -30,6 +30,7 @@ class Plan(NamedTuple):
         work: Directory for its files where there is no box.
         group: Control group to be in, made already.
         libraries: Files and directories of installed packages that are to be seen.
+        box: For a zygote that runs commands: what its box holds (see `namespaces.build_root`).
     """
 
     place: Place
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     work: str
     group: Group | None
     libraries: tuple[str, ...]
+    box: dict[str, Any] | None
 
 
 class Born(NamedTuple):
@@ -139,7 +141,7 @@ def _settle_in(orders: socket, there: socket, out: int, plan: Plan, uid: int) ->
     with open("/proc/self/statm") as file:
         base = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     version = _close_in(plan, uid)
-    zygote.settle(plan.place)
+    zygote.settle(plan.place, plan.box is not None)
     there.send(b"R" + marshal.dumps(version))
     there.close()
     zygote.serve(orders, plan.place, base)
@@ -163,8 +165,10 @@ def _close_in(plan: Plan, uid: int) -> int:
     """Take everything away that the level takes away; the version of Landlock in force."""
     place = plan.place
     if place.boxed:
-        namespaces.build_root(plan.libraries)
+        namespaces.build_root(plan.libraries, plan.box)
         namespaces.drop_rights(uid)
+        if plan.box is not None:
+            return 0  # commands must exec
         with contextlib.suppress(OSError):  # a second lock on doors that are closed already
             return landlock.restrict(read=["/"], write=[namespaces.WORK, "/dev/null"])
         return 0

@@ -47,8 +47,11 @@ class Nursery:
             self._work = f"{self._top}/{names.own()}-{os.urandom(4).hex()}"
             os.mkdir(self._work, 0o711)
 
-    def make(self) -> tuple[birth.Born, dict[str, Any]]:
+    def make(self, box: bytes) -> tuple[birth.Born, dict[str, Any]]:
         """A zygote, and what is in force around it.
+
+        Args:
+            box: Empty, or for a zygote that runs commands what its box holds, as marshal data.
 
         Raises:
             birth.Failed: At a step that the text names.
@@ -57,7 +60,7 @@ class Nursery:
         if self._place.filter == "reading" and self._no_user.startswith("other users"):
             raise birth.Failed(f"spare user: {self._no_user}")
         try:
-            plan = self._plan()
+            plan = self._plan(marshal.loads(box) if box else None)
         except OSError as error:
             raise birth.Failed(f"cgroup or directory: {error}") from None
         try:
@@ -75,7 +78,7 @@ class Nursery:
         }
         return born, facts
 
-    def _plan(self) -> birth.Plan:
+    def _plan(self, box: dict[str, Any] | None) -> birth.Plan:
         self._count += 1
         uid = 0 if self._no_user or self._place.boxed else users.spare(self._count)
         work = ""
@@ -84,9 +87,8 @@ class Nursery:
             os.mkdir(work, 0o700)
             if uid:
                 os.chown(work, uid, uid)
-        return birth.Plan(
-            self._place, uid, work, self._groups.new() if self._groups else None, self._libraries
-        )
+        group = self._groups.new() if self._groups else None
+        return birth.Plan(self._place, uid, work, group, self._libraries, box)
 
     def reap(self) -> None:
         """Clear up after zygotes that are gone."""
@@ -152,15 +154,15 @@ def main(settings: dict[str, Any]) -> None:
     except Exception as error:
         problem = f"library: {type(error).__name__}: {error}"[:400]
     try:
-        while orders.recv(16):
-            if not _answer(orders, nursery, problem):
+        while request := orders.recv(65536):
+            if not _answer(orders, nursery, request[1:], problem):
                 break
     finally:
         nursery.close()
         os._exit(0)
 
 
-def _answer(orders: socket, nursery: Nursery, problem: str) -> bool:
+def _answer(orders: socket, nursery: Nursery, box: bytes, problem: str) -> bool:
     """Answer one request; False when nobody is there to read it."""
     text, number = "", 0
     facts: dict[str, Any] = {}
@@ -168,7 +170,7 @@ def _answer(orders: socket, nursery: Nursery, problem: str) -> bool:
     try:
         if problem:
             raise birth.Failed(problem)
-        born, facts = nursery.make()
+        born, facts = nursery.make(box)
     except birth.Failed as error:
         text = str(error)
     else:

@@ -73,25 +73,28 @@ class Nursing:
         )
         far.close()
 
-    def new_zygote(self) -> Zygote:
+    def new_zygote(self, box: bytes) -> Zygote:
         """A zygote, from a new nursery if the old one is gone.
+
+        Args:
+            box: Empty, or what the box of a zygote for commands holds, as marshal data.
 
         Raises:
             Lost: There is none to be had; the text says at which step.
         """
         try:
-            return self._request()
+            return self._request(box)
         except OSError:
             self._socket.close()
             self._reap()
             self._start()
         try:
-            return self._request()
+            return self._request(box)
         except OSError as error:
             raise Lost(f"the nursery is gone: {errno.errorcode.get(error.errno or 0, error)}") from None
 
-    def _request(self) -> Zygote:
-        self._socket.send(b"Z")
+    def _request(self, box: bytes) -> Zygote:
+        self._socket.send(b"Z" + box)
         data, ancillary, _, _ = self._socket.recvmsg(4096, CMSG_SPACE(8), MSG_CMSG_CLOEXEC)
         if not data:
             raise OSError(errno.EPIPE, "the nursery is gone")

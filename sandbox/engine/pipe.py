@@ -29,6 +29,11 @@ class Pipe:
         self._at = 0
         self._descriptors: list[int] = []
 
+    @property
+    def sock(self) -> socket:
+        """The socket itself."""
+        return self._sock
+
     def read(self) -> tuple[int, int, bytes] | None:
         """Kind, number and body of the next frame; None at the end, and for a body beyond the bound."""
         if not self._need(wire.HEAD_SIZE):

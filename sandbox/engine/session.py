@@ -21,6 +21,7 @@ from _socket import (
 from collections import deque
 
 from . import wire
+from .streams import Streams
 
 _CPUS = os.cpu_count() or 1
 _LONGEST_WAIT = 0.25
@@ -61,6 +62,7 @@ class Session:
         self.resident = 0
         self.out_of_memory = False  # the kernel killed it for the cap on its group
         self.printed = 0
+        self.streams: Streams | None = None
         self._data = b""
         self._out: deque[tuple[memoryview, int]] = deque()  # bytes, and a descriptor to go with them or -1
         self._finishing = False

@@ -16,20 +16,21 @@ from typing import Any, NoReturn
 
 from ..isolation import libc
 from ..isolation.place import PLACES
-from . import wire, worker
+from . import command, wire, worker
 from .endings import MAX_TRIES
 from .jobs import RunJob, TestSet
 from .nursing import Lost, Nursing, Zygote
 from .timejob import TimeJob
 
-Job = RunJob | TimeJob
+Job = RunJob | TimeJob | command.ProgramJob
 
 
 class Supervisor:
     """The event loop."""
 
     def __init__(self, control: int, nursing: Nursing, branches: bool, workers: int, parent: int) -> None:
-        self.branches = branches
+        self.boxed = self.branches = branches
+        self.artefacts = command.Artefacts()
         self._control = control
         self._nursing = nursing
         self._poll = select.epoll()
@@ -64,19 +65,21 @@ class Supervisor:
         if self._handlers.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
-    def new_zygote(self) -> Zygote:
+    def new_zygote(self, box: bytes) -> Zygote:
         """A zygote from the nursery.
+
+        Args:
+            box: Empty, or what the box of a zygote for commands holds, as marshal data.
 
         Raises:
             Lost: It cannot make one.
         """
-        return self._nursing.new_zygote()
+        return self._nursing.new_zygote(box)
 
     def leave(self) -> NoReturn:
         """End all zygotes and the nursery, wait for them, end."""
         for found in self._workers:
-            found.solutions.discard()
-            found.tests.discard()
+            found.discard()
         self._nursing.close()
         os._exit(0)
 
@@ -166,6 +169,10 @@ class Supervisor:
             self._sets.pop(content[1], None)
         elif kind == "time":
             self._queue.append(TimeJob(*content[1:]))
+        elif kind == "command":
+            tests = content[2]
+            found = self._sets[tests] if isinstance(tests, int) else TestSet(tests)
+            self._queue.append(command.ProgramJob(content[1], found, *content[3:]))
         elif kind == "cancel":
             self._cancel(content[1])
 
@@ -219,8 +226,7 @@ class Supervisor:
         """Work lost with a zygote is done anew, from the first test that has no outcome."""
         job = found.job
         found.flow = found.job = None
-        found.solutions.discard()
-        found.tests.discard()
+        found.discard()
         job.tries += 1
         if job.tries < MAX_TRIES:
             self._queue.appendleft(job)

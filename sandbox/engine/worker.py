@@ -13,10 +13,12 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from ..isolation.cgroup import Group
-from . import session, wire, zygote
+from . import launch, session, wire, zygote
 from .nursing import Lost, Zygote
 from .session import Session
+from .streams import Streams
 
+MAX_COMMAND_BOXES = 4  # of one worker
 RECYCLE_AFTER = 1000  # programs a zygote serves
 SERVES = 500  # trusted tests that a test's process serves
 _STUCK = 10.0
@@ -26,7 +28,9 @@ Flow = Generator[None, None, None]
 class Hub(Protocol):
     """What a worker needs of the supervisor."""
 
+    boxed: bool
     branches: bool  # whether a program's process may fork for its tests
+    artefacts: Any  # what compilers made, see command.py
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call the handler when the descriptor can be read."""
@@ -37,8 +41,11 @@ class Hub(Protocol):
     def forget(self, fd: int) -> None:
         """Stop watching."""
 
-    def new_zygote(self) -> Zygote:
+    def new_zygote(self, box: bytes) -> Zygote:
         """A zygote.
+
+        Args:
+            box: Empty, or what the box of a zygote for commands holds, as marshal data.
 
         Raises:
             Lost: There is none to be had.
@@ -51,7 +58,8 @@ class Hub(Protocol):
 class Cradle:
     """A zygote and the session it runs."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, box: bytes = b"") -> None:
+        self.box = box
         self.worker = worker
         self.hub = worker.hub
         self.session: Session | None = None
@@ -75,7 +83,7 @@ class Cradle:
         if self._orders is not None and (self._dirty or self.uses >= RECYCLE_AFTER):
             self.discard()
         if self._orders is None:
-            self.pid, self._orders, self._printed, self._group, self.facts = self.hub.new_zygote()
+            self.pid, self._orders, self._printed, self._group, self.facts = self.hub.new_zygote(self.box)
             self.uses = 0
             self._dirty = False
             os.set_blocking(self._printed, False)
@@ -96,7 +104,14 @@ class Cradle:
             self._end(lost=True)
 
     def fork(
-        self, role: bytes, limits: session.Limits, tests: int, max_body: int, quiet: bool = False
+        self,
+        role: bytes,
+        limits: session.Limits,
+        tests: int,
+        max_body: int,
+        quiet: bool = False,
+        streams: Streams | None = None,
+        cap: int = 0,
     ) -> Session:
         """Start a process.
 
@@ -106,15 +121,19 @@ class Cradle:
             tests: How many tests it may serve: the kernel's own CPU limit is for all of them.
             max_body: Longest frame it may send.
             quiet: Look at its pipe now and then only.
+            streams: Standard input and output of a program that has them.
+            cap: Bytes for its control group, where the limit on memory is not of address space.
 
         Raises:
             Lost: There is no zygote to be had, or it is gone.
         """
-        self.prepare()
-        assert self._orders is not None
+        if role != launch.COLLECT:  # which must find what the process before it left
+            self.prepare()
+        if self._orders is None:
+            raise Lost("a zygote is gone")
         if self._group is not None:
             with contextlib.suppress(OSError):  # the old cap stays, and is tried again
-                self._group.cap(limits[2])
+                self._group.cap(cap or limits[2])
         self._counter += 1
         self.uses += 1
         started = Session(self._counter, limits, max_body, quiet)
@@ -132,6 +151,10 @@ class Cradle:
         self.session = started
         if not quiet:
             self._watch(started)
+        if streams is not None:
+            started.streams = streams
+            streams.hand_over(started.sock)
+            self.hub.watch(streams.fd, self._on_output)
         return started
 
     def branch_off(self, limits: session.Limits, max_body: int) -> Session:
@@ -237,12 +260,15 @@ class Cradle:
     def count_output(self) -> None:
         """Take what was printed so far into account; ends the process when it is too much."""
         self._on_printed(0)
+        self._on_output(0)
 
     def _on_printed(self, _events: int) -> None:
         if self._printed < 0:
             return
         try:
             while data := os.read(self._printed, 65536):
+                if self.session is not None and self.session.streams is not None:
+                    self.session.streams.add_error(data)
                 for found in (self.branch, self.session):
                     if found is not None:
                         found.printed += len(data)
@@ -252,6 +278,16 @@ class Cradle:
                     break
         except BlockingIOError:
             pass
+
+    def _on_output(self, _events: int) -> None:
+        found = self.session
+        if found is None or found.streams is None or not found.streams.open:
+            return
+        found.printed += found.streams.read(max(0, found.print_limit - found.printed))
+        if found.printed > found.print_limit and not found.killed_at:
+            self.kill("output")
+        if not found.streams.open:
+            self.hub.forget(found.streams.fd)
 
     def _on_report(self, _events: int) -> None:
         assert self._orders is not None
@@ -291,6 +327,9 @@ class Cradle:
             self.end_branch()
         self.session = None
         self.hub.forget(found.sock.fileno())
+        if found.streams is not None:
+            self.hub.forget(found.streams.fd)
+            found.streams.close()
         found.close()
         found.over = True
         found.lost = lost
@@ -303,23 +342,43 @@ class Worker:
         self.hub = hub
         self.solutions = Cradle(self)
         self.tests = Cradle(self)
+        self._commands: dict[bytes, Cradle] = {}
         self.flow: Flow | None = None
         self.job: Any = None
         self._served = 0
 
     def tick(self, now: float) -> None:
         """Look at the limits."""
-        self.solutions.tick(now)
-        self.tests.tick(now)
+        for cradle in self.cradles():
+            cradle.tick(now)
 
     def next_check(self) -> float:
         """When to look at the limits next; infinity when nothing runs."""
-        return min(self.solutions.next_check(), self.tests.next_check())
+        return min(cradle.next_check() for cradle in self.cradles())
 
     def cancel(self) -> None:
         """End what runs; the flow sees it."""
-        self.solutions.kill("cancelled")
-        self.tests.kill("cancelled")
+        for cradle in self.cradles():
+            cradle.kill("cancelled")
+
+    def cradles(self) -> list[Cradle]:
+        """All of them."""
+        return [self.solutions, self.tests, *self._commands.values()]
+
+    def discard(self) -> None:
+        """Let all zygotes go."""
+        for cradle in self.cradles():
+            cradle.discard()
+
+    def commands(self, box: bytes) -> Cradle:
+        """The cradle whose box holds what a command needs; made when first asked for. The one that was not
+        used for longest makes room.
+        """
+        found = self._commands.pop(box, None) or Cradle(self, box)
+        self._commands[box] = found
+        if len(self._commands) > MAX_COMMAND_BOXES:
+            self._commands.pop(next(iter(self._commands))).discard()
+        return found
 
     def load(
         self,

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..isolation import libc, seccomp
 from ..isolation.place import Place
-from . import files, solution, testing, wire
+from . import checking, files, launch, script, solution, testing, wire
 from .pipe import Pipe
 
 # Orders: kind, role, session, address space, CPU seconds, process limit.
@@ -32,7 +32,7 @@ ORDER = struct.Struct("<ccIQII")
 REPORT = struct.Struct("<IidQB")
 DIRTY, FULL = 1, 2
 FORK, KILL = b"F", b"K"
-SOLUTION, TEST, BRANCHING = b"S", b"T", b"B"
+SOLUTION, TEST, BRANCHING, SCRIPT, CHECK = b"S", b"T", b"B", b"P", b"X"
 FILE_BYTES = 8 * 2**20
 OPEN_FILES = 64
 THREADS = 64
@@ -61,6 +61,8 @@ ROLES: dict[bytes, Callable[[Pipe], None]] = {
     SOLUTION: solution.main,
     TEST: testing.main,
     BRANCHING: solution.main,
+    SCRIPT: script.main,
+    CHECK: checking.main,
 }
 
 
@@ -89,7 +91,7 @@ def serve(orders: socket, place: Place, base: int) -> None:
         os.close(fd)
         status, used, resident, marks = _watch(orders, pid, session, place)
         fcntl.fcntl(1, fcntl.F_SETFL, 0)
-        marks |= 0 if _clear_work(work_mode) else DIRTY
+        marks |= 0 if role == launch.KEEP or _clear_work(work_mode) else DIRTY
         orders.send(REPORT.pack(session, status, used, resident, marks))
 
 
@@ -106,6 +108,10 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: P
         if fd != DATA_FD:
             os.dup2(fd, DATA_FD)
         os.closerange(DATA_FD + 1, 1024)
+        if role in launch.ROLES:
+            sock = socket(fileno=DATA_FD)
+            sock.send(b"\0")
+            launch.become(role, sock, cpu, processes, place)
         if not place.filter:
             os.setsid()
         if place.limited:
@@ -236,12 +242,19 @@ def _warm() -> None:
     sys.modules.pop(solution.MODULE)
 
 
-def settle(place: Place) -> None:
-    """Last steps before the first order: rights that a zygote and its children never need again."""
+def settle(place: Place, commands: bool = False) -> None:
+    """Last steps before the first order: rights that a zygote and its children never need again.
+
+    Args:
+        place: What is in force around it.
+        commands: Whether it runs commands, which may exec.
+    """
     os.environ.clear()
     sys.argv[:] = ["solution"]
     os.umask(0o077)
-    if place.filter:
+    if commands:
+        launch.settle(place)
+    elif place.filter:
         _filters.extend(seccomp.ProgramFilter(forks) for forks in (False, True))
         seccomp.install(seccomp.zygote_filter(place.filter))
     if not place.boxed and not place.filter:

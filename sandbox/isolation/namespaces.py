@@ -13,12 +13,14 @@ import os
 import sys
 import sysconfig
 from _socket import sethostname
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from . import libc
 
 SPARE_UID = 65534  # for root: limits on the number of processes do not bind uid 0
 WORK = "/tmp"
+STDIN_FILE = "/tmp/.stdin"  # put there for programs that open /dev/stdin
 TMPFS = "size=16m,nr_inodes=1024,mode=1777"
 _ALL = (
     libc.CLONE_NEWUSER
@@ -83,7 +85,7 @@ def python_paths() -> tuple[list[str], list[str]]:
     lie in /usr/lib.
     """
     candidates = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-    candidates += ["/usr/share/zoneinfo", *_library_paths()]
+    candidates += ["/usr/share/zoneinfo", *library_paths()]
     for prefix in map(os.path.realpath, (sys.base_prefix, sys.base_exec_prefix)):
         if prefix not in ("/", "/usr", "/usr/local"):  # one of its own, with shared libraries of its own
             candidates += [os.path.join(prefix, name) for name in ("lib", "lib64")]
@@ -102,7 +104,7 @@ def python_paths() -> tuple[list[str], list[str]]:
     return bind, hide
 
 
-def _library_paths() -> list[str]:
+def library_paths() -> list[str]:
     """Where the system keeps shared libraries."""
     triplet = getattr(sys.implementation, "_multiarch", "")
     found = [
@@ -111,17 +113,21 @@ def _library_paths() -> list[str]:
     return found or ["/lib", "/lib64", "/usr/lib", "/usr/lib64"]
 
 
-def build_root(libraries: Sequence[str] = ()) -> None:
+def build_root(libraries: Sequence[str] = (), box: Mapping[str, Any] | None = None) -> None:
     """Replace the root of this mount namespace by a read-only one with Python, four devices and an empty
     /tmp.
 
     Args:
         libraries: Files and directories of installed packages that are to be seen.
+        box: Of a zygote for commands: `paths` (what to bind instead of Python: pairs of source and place),
+            `work` (options of the file system of /tmp) and `execute` (whether files there may be run).
 
     Raises:
         OSError: A mount is refused; its text names which.
     """
-    bind, hide = python_paths()
+    bind, hide = ([], []) if box else python_paths()
+    pairs = box["paths"] if box else [(path, path) for path in bind]
+    pairs = [(os.path.realpath(source), place) for source, place in pairs]
     sethostname("sandbox")
     libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
     libc.mount("root", "/tmp", "tmpfs", _PLAIN, "size=1m,nr_inodes=512,mode=755")
@@ -129,16 +135,16 @@ def build_root(libraries: Sequence[str] = ()) -> None:
     os.mkdir("old")
     libc.pivot_root(".", "old")
     os.chdir("/")
-    for path in bind:
-        _bind(path)
+    for source, place in pairs:
+        _bind(source, place)
     for name in ("lib", "lib64", "usr/lib64"):  # where the dynamic loader looks, on merged systems by a link
         if os.path.islink(f"/old/{name}") and not os.path.lexists(f"/{name}"):
             os.makedirs(os.path.dirname(f"/{name}"), exist_ok=True)
             os.symlink(os.readlink(f"/old/{name}"), f"/{name}")
     for path in hide:
         libc.mount("hidden", path, "tmpfs", _PLAIN, "size=256k,nr_inodes=256,mode=755")
-    for path in libraries:
-        _bind(path)
+    for path in () if box else libraries:
+        _bind(path, path)
     for path in hide:
         libc.mount("none", path, None, libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | _PLAIN)
     os.mkdir("/dev")
@@ -149,21 +155,23 @@ def build_root(libraries: Sequence[str] = ()) -> None:
             # Where the box has its caller's uid, the caller's own devices could be given another mode.
             with contextlib.suppress(OSError):  # before Linux 5.12
                 libc.read_only(f"/dev/{name}")
+    os.symlink(STDIN_FILE, "/dev/stdin")
     os.mkdir(WORK)
     libc.detach("/old")
     os.rmdir("/old")
-    libc.mount("work", WORK, "tmpfs", _PLAIN, TMPFS)
+    kept = libc.MS_NOEXEC if box and not box["execute"] else 0
+    libc.mount("work", WORK, "tmpfs", _PLAIN | kept, box["work"] if box else TMPFS)
     libc.mount("none", "/", None, libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | _PLAIN)
     os.chdir(WORK)
 
 
-def _bind(path: str) -> None:
-    if os.path.isfile("/old" + path):
+def _bind(source: str, path: str) -> None:
+    if os.path.isfile("/old" + source):
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
     else:
         os.makedirs(path, mode=0o755, exist_ok=True)
-    libc.mount("/old" + path, path, None, libc.MS_BIND | libc.MS_REC)
+    libc.mount("/old" + source, path, None, libc.MS_BIND | libc.MS_REC)
     try:
         libc.read_only_tree(path)
     except OSError:  # before Linux 5.12: the top mount only

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Mapping
 
 from . import libc
 from .syscalls import NUMBERS
@@ -119,11 +120,17 @@ def _search(numbers: list[int]) -> list[Instruction]:
     return [(_JGT, len(low), 0, numbers[middle - 1]), *low, *high]
 
 
-def zygote_filter(kind: str = BOXED) -> bytes:
-    """Allow-list for a zygote and all its children."""
+def zygote_filter(kind: str = BOXED, more: Mapping[str, tuple[int, int]] | None = None) -> bytes:
+    """Allow-list for a zygote and all its children.
+
+    Args:
+        kind: One of the three.
+        more: Calls that this zygote's children need besides, as `syscalls.EXEC_NUMBERS`.
+    """
     refused = {"clone3", "clone"}
     refused |= set() if kind == BOXED else {"sendmsg", *_OWNERS, *(_CHANGES if kind == READING else ())}
-    numbers = sorted({_number(name) for name in NUMBERS.keys() - refused} - {-1})
+    added = {numbers[_machine()[0]] for numbers in (more or {}).values()}
+    numbers = sorted(({_number(name) for name in NUMBERS.keys() - refused} | added) - {-1})
     # glibc falls back from clone3 to clone on ENOSYS only.
     clone3 = [_equal(_number("clone3"), 0, 1), _refuse(errno.ENOSYS)]
     clone = [
@@ -183,6 +190,17 @@ def program_filter(pid: int, forks: bool = False) -> bytes:
         thread = [(_JSET, 0, 1, _CLONE_THREAD), (_JSET, 1, 0, _CLONE_FILES), _refuse(), _ALLOW]
         code += [_equal(_number("clone"), 0, 5), _LOAD_FIRST, *thread]
     # Falling through allows: the zygote's allow-list has decided the rest.
+    return _assemble([*code, _ALLOW])
+
+
+def tree_filter() -> bytes:
+    """What a command that may make processes, as a compiler, may not do all the same: set limits of others,
+    hold handles on them, install filters.
+    """
+    code = _head()
+    for name in ("seccomp", "pidfd_open"):
+        code += [_equal(_number(name), 0, 1), _refuse()]
+    code += [_equal(_number("prlimit64"), 0, 3), _LOAD_FIRST, _equal(0, 1, 0), _refuse()]
     return _assemble([*code, _ALLOW])
 
 

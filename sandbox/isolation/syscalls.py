@@ -39,6 +39,15 @@ ALLOWED = """
     timer_getoverrun:225:109 timer_delete:226:111 clone3:435:435
 """
 
-NUMBERS: dict[str, tuple[int, int]] = {
-    name: (int(x86), int(arm)) for name, x86, arm in (item.split(":") for item in ALLOWED.split())
-}
+# What zygotes for commands (compilers, programs of other languages) may do besides.
+EXEC = """
+    execve:59:221 setpgid:109:154 setsid:112:157
+"""
+
+
+def _numbers(table: str) -> dict[str, tuple[int, int]]:
+    return {name: (int(x86), int(arm)) for name, x86, arm in (item.split(":") for item in table.split())}
+
+
+NUMBERS = _numbers(ALLOWED)
+EXEC_NUMBERS = _numbers(EXEC)
