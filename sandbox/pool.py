@@ -217,9 +217,11 @@ class Sandbox:
             for _, state in waiting:
                 state.release()
 
-    def _start_program(self, program: Program, all_tests: bool) -> _Running:
+    def _start_program(
+        self, program: Program, all_tests: bool, judges: list[Judge] | None = None
+    ) -> _Running:
         tests = [test.wire() for test in program.tests]
-        job = _Running(self._client, [Judge(test) for test in program.tests], not all_tests)
+        job = _Running(self._client, judges or [Judge(test) for test in program.tests], not all_tests)
         limits, _ = self._lowered(program.limits or self._limits)
         source = program.source.encode("utf-8", "surrogatepass")
         self._client.send(
