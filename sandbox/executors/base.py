@@ -39,8 +39,8 @@ class Policy:
     Attributes:
         retries: How often work is tried again after the engine failed on it (the engine itself tries three
             times before it says so).
-        max_infra_rate: A stream ends with `SandboxError` when more than this share of its programs could not be
-            run; 1 never ends it.
+        max_infra_rate: A stream ends with `SandboxError` when more than this share of its programs could
+            not be run; 1 never ends it.
         infra_minimum: Programs that must have been seen before the rate is looked at.
         share_equal: Equal programs that are under way at the same time run once.
         cache: Results of earlier runs, looked up by content; None for none.
@@ -152,6 +152,10 @@ class Executor(ABC):
         if not isinstance(program, Program):
             raise TypeError(f"a program is of type {type(program).__name__}; give a Program")
         return cast("Future[Outcome]", self._desk.submit(Order(program, all_tests), self.environment))
+
+    def submit_order(self, order: Order) -> Future[Answer]:
+        """Begin work of any kind; see `submit`."""
+        return self._desk.submit(order, self.environment)
 
     def _begin(self, work: Work) -> Future[Any]:
         return cast("Future[Any]", self._desk.submit(Order(work), self.environment))

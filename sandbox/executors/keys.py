@@ -25,7 +25,9 @@ def engine_version() -> str:
 
 
 def content_key(program: Program, all_tests: bool, environment: str) -> str | None:
-    """Digest of everything that decides the result but the program's `id`; None for what has no bounded form."""
+    """Digest of everything that decides the result, so not of the program's `id`; None for what has no
+    bounded form.
+    """
     digest = hashlib.sha256(f"{environment}\0{all_tests}\0".encode())
     try:
         for field in fields(program):

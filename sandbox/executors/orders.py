@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,12 +102,14 @@ class Entry:
     Attributes:
         order: What to run.
         future: Who waits for it.
+        packed: The order as it leaves this process, for backends where it does.
         deaths: How often a worker died with this work alone in it.
         losses: How often it was lost in any way.
     """
 
     order: Order
     future: Future[Answer] = field(default_factory=Future)
+    packed: Any = None
     deaths: int = 0
     losses: int = 0
 
@@ -150,11 +152,6 @@ class Backlog:
         with self._lock:
             self._fresh.append(entry)
 
-    def back(self, entries: Sequence[Entry]) -> None:
-        """Put work that was taken but never begun before all other, in its old order."""
-        with self._lock:
-            self._fresh.extendleft(reversed(entries))
-
     def take(self, count: int) -> list[Entry]:
         """Up to `count` entries that still have somebody waiting; matrices and timings come one at a time."""
         found: list[Entry] = []
@@ -188,6 +185,7 @@ class Backlog:
             blame: The work may be the cause (a process died), not its surroundings (a machine went away).
         """
         alone = len(entries) == 1
+        again: list[Entry] = []
         for entry in entries:
             entry.losses += 1
             entry.deaths += alone and blame
@@ -196,8 +194,11 @@ class Backlog:
             elif entry.losses >= MAX_LOSSES:
                 entry.fail(SandboxError(f"lost {entry.losses} times with its worker: {reason}"))
             else:
-                with self._lock:
-                    self._suspects.append(entry)
+                again.append(entry)
+        with self._lock:
+            suspect = [entry for entry in again if blame or entry.losses > MAX_LOSSES // 2]
+            self._suspects.extend(suspect)
+            self._fresh.extendleft(entry for entry in reversed(again) if entry not in suspect)
 
     def fail_all(self, error: BaseException) -> None:
         """Nothing that waits will be run."""

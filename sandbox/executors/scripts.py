@@ -132,7 +132,9 @@ class ScriptRun:
         """
         ran = self._sandbox._result(self._program, self._job)
         value = self._keep.value
-        out, err, code, files = b"", ran.message.encode(), None, ()
+        out, err = b"", ran.message.encode()
+        code: int | None = None
+        files: tuple[tuple[str, bytes], ...] = ()
         verdict, cause = ran.verdict, ran.cause
         if verdict is Verdict.passed:
             if value == ("output",):

@@ -16,8 +16,9 @@ import json
 import math
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence as AbstractSequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -82,12 +83,12 @@ def _no_constant(name: str) -> Any:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.init)
 
 
@@ -130,7 +131,7 @@ def to_json(value: Any) -> Any:
     ):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
+        return {"$base64": base64.b64encode(value).decode("ascii")}
     if isinstance(value, PassMatrix):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -144,13 +145,13 @@ def to_json(value: Any) -> Any:
 
 def _object(value: Any) -> dict[str, Any]:
     kind = type(value)
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     found: dict[str, Any] = {}
     if kind in test_kinds().values():
         found["kind"] = kind.__name__.removesuffix("Test").lower()
     for field in fields(kind):
         item = getattr(value, field.name)
-        if field.default is not MISSING and item is field.default:
+        if not field.init or _is_default(field, item):
             continue
         if _is_value(hints[field.name]):
             found[field.name] = pack(item)
@@ -161,7 +162,15 @@ def _object(value: Any) -> dict[str, Any]:
     return found
 
 
+def _is_default(field: Field[Any], item: Any) -> bool:
+    if field.default_factory is not MISSING:
+        return bool(item == field.default_factory())
+    return field.default is not MISSING and item is field.default
+
+
 def _is_value(hint: Any) -> bool:
+    if get_origin(hint) is AbstractMapping:
+        return get_args(hint) == (str, Any)
     return hint is Any or (get_origin(hint) is tuple and get_args(hint) == (Any, ...))
 
 
@@ -169,30 +178,42 @@ def _holds_values(hint: Any) -> bool:
     return get_origin(hint) is AbstractSequence and _is_value(get_args(hint)[0])
 
 
-def from_json(kind: type[_Class], data: Any, place: str = "") -> _Class:
+def from_json(wanted: type[_Class], data: Any, place: str = "") -> _Class:
     """One of our dataclasses from JSON data of anybody.
 
     Raises:
         WireError: It says where and what.
     """
-    place = place or kind.__name__.lower()
+    kind: Any = wanted
+    place = place or wanted.__name__.lower()
     if not isinstance(data, dict):
         raise WireError(f"{place}: expected an object, found {_kind_of(data)}")
     known = _names(kind)
-    for key in data:
-        if key not in known:
-            raise WireError(f"{place}: unknown key {key!r}{_nearest(key, known)}")
+    check_keys(data, known, place)
     missing = [
-        f.name for f in fields(kind) if f.name not in data and f.default is f.default_factory is MISSING
+        f.name
+        for f in fields(kind)
+        if f.name not in data and f.init and f.default is f.default_factory is MISSING
     ]
     if missing:
         raise WireError(f"{place}: {missing[0]!r} is missing")
     hints = _hints(kind)
     values = {key: _read(hints[key], item, f"{place}.{key}") for key, item in data.items()}
     try:
-        return kind(**values)
+        return wanted(**values)
     except (ValueError, TypeError) as error:
         raise WireError(f"{place}: {error}") from None
+
+
+def check_keys(data: Iterable[str], known: Sequence[str], place: str) -> None:
+    """Refuse unknown keys.
+
+    Raises:
+        WireError: It names the nearest known one.
+    """
+    for key in data:
+        if key not in known:
+            raise WireError(f"{place}: unknown key {key!r}{_nearest(key, known)}")
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:
@@ -227,19 +248,16 @@ _PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
 def _read(hint: Any, data: Any, place: str) -> Any:
     """Data as the type hint of its field wants it."""
     if _is_value(hint):
-        value = unpack(data, place)
-        if hint is Any or type(value) is tuple:
-            return value
-        if type(value) is list:
-            return tuple(value)
-        raise WireError(f"{place}: expected a list of arguments, found {_kind_of(data)}")
+        return _read_value(hint, data, place)
     if hint in _PLAIN:
         wanted, name = _PLAIN[hint]
         if not isinstance(data, wanted) or (isinstance(data, bool) and hint is not bool):
             raise WireError(f"{place}: expected {name}, found {_kind_of(data)}")
         return data
     if hint is bytes:
-        return _bytes(data, place)
+        if not isinstance(data, dict) or set(data) != {"$base64"}:
+            raise WireError(f"{place}: expected {{'$base64': ...}}, found {_kind_of(data)}")
+        return _bytes(data["$base64"], place)
     if isinstance(hint, type) and issubclass(hint, Enum):
         try:
             return hint(data)
@@ -248,6 +266,19 @@ def _read(hint: Any, data: Any, place: str) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return from_json(hint, data, place)
     return _read_made(hint, data, place)
+
+
+def _read_value(hint: Any, data: Any, place: str) -> Any:
+    value = unpack(data, place)
+    if hint is Any:
+        return value
+    if get_origin(hint) is AbstractMapping:
+        if type(value) is dict:
+            return value
+        raise WireError(f"{place}: expected an object of named arguments, found {_kind_of(data)}")
+    if type(value) in (list, tuple):
+        return tuple(value)
+    raise WireError(f"{place}: expected a list of arguments, found {_kind_of(data)}")
 
 
 def _read_made(hint: Any, data: Any, place: str) -> Any:
