@@ -1,4 +1,4 @@
-"""The service under uvicorn: sockets, signals, and time limits for clients that do not send what they began."""
+"""The service under uvicorn: sockets, signals, time limits for clients that do not send what they began."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _guarded(header_seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's protocol with a time limit for a request's head, and for the rest of a body that was refused."""
+    """Protocol of uvicorn with a time limit for a request's head, and for the rest of a refused body."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Guarded(H11Protocol):  # type: ignore[misc]

@@ -19,7 +19,6 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
@@ -438,6 +437,3 @@ def _settle(entry: Entry, item: dict[str, Any]) -> None:
         entry.fail(ValueError(item["refused"]))
     else:
         entry.answer(wire.answer_from_json(item))
-
-
-__all__: Sequence[str] = ["NodeWorker", "RayExecutor"]

@@ -56,7 +56,8 @@ def loads(data: bytes | str) -> Any:
         WireError: Malformed, nested too deep, or a key given twice.
     """
     try:
-        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except RecursionError:
         raise WireError("JSON is nested too deep") from None
     except json.JSONDecodeError as error:
