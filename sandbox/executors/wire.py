@@ -325,10 +325,15 @@ def _read_test(data: Any, place: str) -> Any:
     kind = data.get(
         "kind", next((name for name, test in kinds.items() if set(data) <= set(_names(test))), None)
     )
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise WireError(f"{place}.kind: {kind!r} is no kind of test{_nearest(str(kind), kinds)}")
     rest = {key: item for key, item in data.items() if key != "kind"}
     return from_json(kinds[kind], rest, place)
+
+
+def _kind(data: Any) -> str:
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def order_to_json(order: Order) -> dict[str, Any]:
@@ -344,7 +349,7 @@ def order_from_json(data: Any, place: str = "order") -> Order:
     Raises:
         WireError: It is none.
     """
-    kind = data.get("kind") if isinstance(data, dict) else None
+    kind = _kind(data)
     if kind not in KINDS or set(data) - {"kind", kind, "all_tests"} or kind not in data:
         raise WireError(f"{place}: expected a kind of {', '.join(KINDS)} and the work under that name")
     all_tests = _read(bool, data.get("all_tests", False), f"{place}.all_tests")
@@ -367,7 +372,7 @@ def answer_from_json(data: Any, place: str = "answer") -> Answer:
     Raises:
         WireError: It is none.
     """
-    kind = data.get("kind") if isinstance(data, dict) else None
+    kind = _kind(data)
     try:
         if kind == "matrix":
             return PassMatrix.from_json(data["matrix"])

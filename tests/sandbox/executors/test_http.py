@@ -30,9 +30,9 @@ from sandbox import (
 )
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'codealign[serve]'")
-from sandbox.executors.base import Policy  # noqa: E402
-from sandbox.executors.http_client import HttpExecutor  # noqa: E402
-from sandbox.executors.orders import Script  # noqa: E402
+from sandbox.executors.base import Policy
+from sandbox.executors.http_client import HttpExecutor
+from sandbox.executors.orders import Script
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
 REPO = Path(__file__).resolve().parents[3]
@@ -372,7 +372,7 @@ def test_the_client_speaks_sandboxfusion_and_compares_outside(server):
         (Program("def f(): return object()", "f", (CallTest((), 1),)), "wrong_answer"),
         (Program("import sys\nsys.exit(0)", "f", (CallTest((), 1),)), "wrong_answer"),
         (Program("def f(): return print", "f", ()), "passed"),
-        (Program("def f():\n while 1: 1", "f", (CallTest((), 1),), limits=Limits(cpu_seconds=0.5)), "timeout"),
+        (Program("def f():\n while 1: 1", "f", (CallTest((), 1),), limits=Limits(0.5)), "timeout"),
         (Program("def f(n): return n", "f", (CodeTest("assert f(2) == 2", in_process=True),)), "passed"),
         (Program("def f(n): return 0", "f", (CodeTest("def check(c): assert c(2) == 2", in_process=True),)),
          "wrong_answer"),
