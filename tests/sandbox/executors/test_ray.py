@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray", reason="ray is not installed: make test-distrib
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from sandbox.executors.base import Policy  # noqa: E402
-from sandbox.executors.orders import Execution, Script  # noqa: E402
+from sandbox.executors.orders import Backlog, Execution, Script  # noqa: E402
 from sandbox.executors.ray import NodeWorker, RayExecutor  # noqa: E402
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.distributed, pytest.mark.timeout(240)]
@@ -41,7 +41,15 @@ def program(number):
     return Program(source, "f", (CallTest((1,), 1 + number),), id=str(number))
 
 
-def test_a_node_killed_in_the_middle_costs_no_verdict(cluster):
+def test_a_node_killed_in_the_middle_costs_no_verdict(cluster, monkeypatch):
+    losses = []
+    lost = Backlog.lost
+
+    def noted(self, entries, reason, *, blame):
+        losses.append((len(entries), blame))
+        lost(self, entries, reason, blame=blame)
+
+    monkeypatch.setattr(Backlog, "lost", noted)
     second = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     count = 2000
@@ -60,6 +68,7 @@ def test_a_node_killed_in_the_middle_costs_no_verdict(cluster):
     assert [outcome.id for outcome in outcomes] == [str(number) for number in range(count)]
     wrong = [o for n, o in enumerate(outcomes) if getattr(o, "verdict", None) != VERDICTS[n % 3]]
     assert not wrong, wrong[:3]
+    assert sum(number for number, _ in losses) >= 16, "work was under way in the node that was killed"
     assert stats.done == count and stats.infra_errors == 0 and stats.retried == 0
 
 
