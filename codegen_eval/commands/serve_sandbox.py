@@ -47,7 +47,13 @@ def main(argv: Sequence[str]) -> int:
             options.max_cpu_seconds, options.max_wall_seconds, options.max_memory_mb, options.max_output_kb
         )
         policy = Policy(max_infra_rate=1.0)
-        executor = LocalExecutor(options.workers, policy=policy, require=options.require, hard_limits=hard)
+        executor = LocalExecutor(
+            options.workers,
+            policy=policy,
+            require=options.require,
+            hard_limits=hard,
+            libraries=tuple(options.library),
+        )
     except ValueError as error:
         raise CodealignError(str(error)) from None
     logging.basicConfig(level=logging.INFO, format="[serve-sandbox] %(message)s", stream=sys.stderr)
@@ -77,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--queue", type=int, default=256, help="programs accepted and unfinished at a time; beyond: 429")
     add("--max-body", type=int, default=32 * 2**20, help="bytes of a request's body")
     add("--require", default="full", help="least level of isolation")
+    add("--library", action="append", default=[], help="installed package that programs may import")
     add("--max-cpu-seconds", type=float, default=30.0, help="no test gets more, whatever it asks for")
     add("--max-wall-seconds", type=float, default=120.0, help="likewise")
     add("--max-memory-mb", type=int, default=4096, help="likewise")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from ..codec import CodecError
@@ -22,6 +24,15 @@ def engine_version() -> str:
         if path.parent.name != "executors":
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def library_versions(names: Iterable[str]) -> list[str]:
+    """Names with versions, where the installer knows them."""
+    owners = metadata.packages_distributions()
+    found = []
+    for name in sorted(names):
+        found += [f"{name} {owner} {metadata.version(owner)}" for owner in owners.get(name, [])] or [name]
+    return found
 
 
 def content_key(program: Program, all_tests: bool, environment: str) -> str | None:

@@ -25,7 +25,7 @@ from ..program import Program
 from ..timing import TimingJob
 from ..verdict import Isolation, SandboxError
 from .base import Executor, Policy
-from .keys import engine_version
+from .keys import engine_version, library_versions
 from .orders import Answer, Backlog, Entry, Order, Refused, Script
 from .registry import register
 from .scripts import ScriptRun
@@ -61,7 +61,8 @@ class LocalExecutor(Executor):
         self._workers = sandbox.workers
         self._isolation = sandbox.isolation
         settings = sorted((key, repr(value)) for key, value in {"limits": _DEFAULT, **options}.items())
-        text = f"{engine_version()} {self._isolation} {settings}"
+        libraries = library_versions(options.get("libraries", ()))
+        text = f"{engine_version()} {self._isolation} {settings} {libraries}"
         self._environment = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._pump = _Pump(sandbox, self._make)
 
@@ -176,8 +177,8 @@ class _Pump:
         for entry, job in list(self._running.items()):
             if job.decided:
                 del self._running[entry]
-                job.release()
                 _settle(entry, job)
+                job.release()
 
     def _drop_cancelled(self) -> None:
         while True:
@@ -243,9 +244,11 @@ class _Pump:
 
 def _settle(entry: Entry, job: _Job) -> None:
     try:
-        entry.answer(job.result())
-    except SandboxError as error:
+        answer = job.result()
+    except Exception as error:  # the asker's, or the engine's: whoever waits is told
         entry.fail(error)
+    else:
+        entry.answer(answer)
 
 
 class _Job:
