@@ -4,20 +4,34 @@ SHELL := bash
 BIN := .venv/bin
 SETUP := .venv/.stamp
 
-.PHONY: help quickstart test lint types contracts check bench soak clean
+DISTRIBUTED := .venv-distributed
+
+.PHONY: help quickstart test test-distributed lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report shows what it brought (ARGS=... is passed on)
 	@$(BIN)/codealign quickstart $(ARGS)
 
 test: $(SETUP) ## run all tests (ARGS=... is passed to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-distributed: $(DISTRIBUTED)/.stamp ## the Ray tests: a cluster of two nodes on this machine, one is killed
+	@$(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
+		-m distributed tests/sandbox/executors $(ARGS)
+
+$(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
+	@test -x $(DISTRIBUTED)/bin/python || $${PYTHON:-python3} -m venv $(DISTRIBUTED)
+	@grep -v '^torch==' constraints.txt > $(DISTRIBUTED)/constraints.txt
+	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check -c $(DISTRIBUTED)/constraints.txt \
+		'ray>=2.50' uvicorn numpy hypothesis pytest pytest-timeout
+	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 lint: $(SETUP) ## ruff: format and lint
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: run '$(BIN)/ruff format .'" >&2; exit 1; }
@@ -42,5 +56,5 @@ soak: $(SETUP) ## 10,000 mixed programs while the engine's processes are killed;
 	@$(BIN)/python -m benchmarks.sandbox_soak --programs 400 --kill caller-int --out runs/soak/int.json $(ARGS)
 
 clean: ## remove .venv and caches (run directories stay)
-	@rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv $(DISTRIBUTED) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("codegen_eval.commands.eval", "score samples of a benchmark on its hidden tests"),
     "report": ("codegen_eval.commands.report", "one self-contained HTML page, before against after"),
     "quickstart": ("alignment.quickstart", "the whole chain on the embedded model and benchmark"),
+    "serve-sandbox": ("codegen_eval.commands.serve_sandbox", "serve the sandbox over HTTP"),
     "doctor": ("codegen_eval.commands.doctor", "show what this machine allows the sandbox"),
 }
 
@@ -140,6 +141,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("torch", "transformers", "trl", "peft", "datasets", "accelerate"), "train"),
     **dict.fromkeys(("matplotlib", "pygments"), "report"),
     **{name: name for name in ("vllm", "deepspeed", "ray")},
+    "uvicorn": "serve",
 }
 
 

@@ -228,8 +228,10 @@ class Sandbox:
             for _, state in waiting:
                 state.release()
 
-    def _start_program(self, program: Program, all_tests: bool) -> _Running:
-        job = _Running(self._client, orders.judges(program), not all_tests)
+    def _start_program(
+        self, program: Program, all_tests: bool, judges: list[Judge] | None = None
+    ) -> _Running:
+        job = _Running(self._client, judges or orders.judges(program), not all_tests)
         limits, _ = self._lowered(program.limits or self._limits)
         if orders.whole(program.tests, program.language):
             orders.prepare(self._client, program, self._level)

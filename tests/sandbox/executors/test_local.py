@@ -1,0 +1,467 @@
+"""The common interface, by the local pool; and what an executor does whatever runs the programs."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from concurrent.futures import CancelledError, Future, wait
+
+import numpy as np
+import pytest
+
+from sandbox import (
+    CallTest,
+    CodeTest,
+    InfraError,
+    Isolation,
+    Limits,
+    MatrixJob,
+    Program,
+    Result,
+    SandboxError,
+    TimingJob,
+    Verdict,
+)
+from sandbox.executors import Executor, Policy, ResultCache, make_executor
+from sandbox.executors.keys import content_key
+from sandbox.executors.local import LocalExecutor
+from sandbox.executors.orders import Backlog, Entry, Order, Script
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
+VERDICTS = ("passed", "wrong_answer", "runtime_error")
+ENDLESS = Program(
+    "def f(n):\n    while True: pass",
+    "f",
+    (CallTest((1,), 1),),
+    limits=Limits(cpu_seconds=60, wall_seconds=60),
+)
+
+
+def program(number):
+    body = {0: "return n + {k}", 1: "return n - {k} - 1", 2: "raise KeyError({k})"}[number % 3]
+    return Program(
+        f"def f(n):\n    {body.format(k=number)}", "f", (CallTest((1,), 1 + number),), id=str(number)
+    )
+
+
+def sleeper(seconds, number=0):
+    source = f"import time\ndef f(n):\n    time.sleep({seconds})\n    return n  # {number}"
+    return Program(source, "f", (CallTest((1,), 1),), limits=Limits(wall_seconds=60))
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with make_executor("local", workers=2) as made:
+        yield made
+
+
+def verdicts(outcomes):
+    return [getattr(outcome, "verdict", outcome) for outcome in outcomes]
+
+
+def expected(count):
+    return [VERDICTS[number % 3] for number in range(count)]
+
+
+# Streams.
+
+
+def test_outcomes_come_in_order_and_programs_are_read_lazily(executor):
+    read = []
+
+    def source():
+        for number in range(200):
+            read.append(number)
+            yield program(number)
+
+    stream = executor.run(source())
+    first = next(stream)
+    assert first.id == "0" and len(read) <= executor.window + 1
+    rest = list(stream)
+    assert [o.id for o in rest] == [str(n) for n in range(1, 200)]
+    assert verdicts([first, *rest]) == expected(200)
+
+
+def test_a_slow_program_does_not_keep_the_others_from_an_unordered_stream(executor):
+    programs = [sleeper(1.5), *map(program, range(4))]
+    places = [place for place, _ in executor.run_unordered(programs)]
+    assert sorted(places) == [0, 1, 2, 3, 4] and places[-1] == 0
+
+
+def test_a_stream_that_is_left_ends_its_work(executor):
+    stream = executor.run([program(0), *[sleeper(20, n) for n in range(4)]])
+    assert next(stream).verdict is Verdict.passed
+    stream.close()
+    began = time.monotonic()
+    assert verdicts(executor.run([program(3)])) == ["passed"]
+    assert time.monotonic() - began < 10
+
+
+def test_matrices_timings_and_scripts_are_run(executor):
+    codes = ["def f(n): return n * n", "def f(n): return n + 2"]
+    (matrix,) = executor.pass_matrices([MatrixJob(codes, [CallTest((k,), k * k) for k in range(4)], "f")])
+    assert matrix.passed.tolist() == [[True] * 4, [False, False, True, False]]
+    (times,) = executor.time_many([TimingJob(codes, "f", [(3,)], repeats=2)])
+    assert times.shape == (2, 1) and np.isfinite(times).all()
+    assert executor.execute(Script("print(input())", b"\xc3\xa9\n")).stdout == b"\xc3\xa9\n"
+
+
+def test_what_no_sandbox_can_run_is_the_askers_error(executor):
+    with pytest.raises(TypeError, match="give a Program"):
+        executor.submit("def f(): pass")
+    with pytest.raises(ValueError, match="cobol"):
+        executor.execute(Script("DISPLAY 'HI'", language="cobol"))
+    assert verdicts(executor.run([program(0)])) == ["passed"]
+
+
+# Coroutines and threads.
+
+
+def test_many_coroutines_share_the_pool_and_the_loop_stays_free(executor):
+    async def go():
+        gaps = []
+
+        async def heart():
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                gaps.append(time.monotonic() - before)
+
+        beating = asyncio.create_task(heart())
+        outcomes = await asyncio.gather(*[executor.arun(program(n)) for n in range(300)])
+        beating.cancel()
+        return outcomes, sorted(gaps)
+
+    outcomes, gaps = asyncio.run(go())
+    assert verdicts(outcomes) == expected(300)
+    assert len(gaps) > 5 and gaps[len(gaps) // 2] < 0.1
+
+
+def test_a_cancelled_coroutine_ends_its_program(executor):
+    async def go():
+        tasks = [asyncio.create_task(executor.arun(ENDLESS)) for _ in range(3)]
+        other = asyncio.create_task(executor.arun(sleeper(8, "kept")))
+        await asyncio.sleep(0.5)
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(e, asyncio.CancelledError) for e in ended)
+        assert (await executor.arun(program(0))).verdict is Verdict.passed
+        assert not other.done(), "the worker of the cancelled one was free at once"
+        other.cancel()
+
+    asyncio.run(go())
+
+
+def test_who_cancels_does_not_end_the_work_of_others_that_wait_for_the_same(executor):
+    same = sleeper(1.0, "same")
+    one, two = executor.submit(same), executor.submit(same)
+    assert one.cancel()
+    assert two.result(20).verdict is Verdict.passed
+
+
+def test_an_asynchronous_stream_is_in_order_and_lazy(executor):
+    read = []
+
+    async def go():
+        source = (read.append(n) or program(n) for n in range(60))
+        outcomes = []
+        async for outcome in executor.arun_many(source):
+            if not outcomes:
+                assert len(read) <= executor.window + 1
+            outcomes.append(outcome)
+        return outcomes
+
+    assert verdicts(asyncio.run(go())) == expected(60)
+
+
+def test_threads_do_not_wait_for_each_other(executor):
+    slow = executor.submit(sleeper(20.0, "thread"))
+    waiter = threading.Thread(target=lambda: wait([slow]))
+    waiter.start()
+    for number in range(20):
+        executor.submit(program(number)).result()
+    assert not slow.done(), "the slow one was at work all the time"
+    assert slow.cancel()
+    waiter.join()
+
+
+# Sharing and cache.
+
+
+def test_equal_programs_under_way_run_once_and_keep_their_ids(executor):
+    before = executor.stats()
+    source = sleeper(1.0, "shared")
+    futures = [executor.submit(Program(source.source, "f", source.tests, id=str(n))) for n in range(10)]
+    assert [future.result().id for future in futures] == [str(n) for n in range(10)]
+    after = executor.stats()
+    assert after.shared - before.shared == 9 and after.done - before.done == 10
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Program("def f(n): return n", "f", (CallTest((1,), 1.0),)),
+        Program("def f(n): return n", "f", (CallTest((True,), 1),)),
+        Program("def f(n): return n", "f", (CallTest((1,), 1, 0.5),)),
+        Program("def f(n): return n ", "f", (CallTest((1,), 1),)),
+        Program("def f(n): return n", "g", (CallTest((1,), 1),)),
+        Program("def f(n): return n", "f", (CallTest((1,), 1),), limits=Limits()),
+        Program("def f(n): return n", "f", (CallTest((1,), 1), CallTest((1,), 1))),
+        Program("def f(n): return n", "f", (CodeTest("1"),)),
+    ],
+)
+def test_unequal_programs_have_unequal_keys(other):
+    this = Program("def f(n): return n", "f", (CallTest((1,), 1),), id="a")
+    same = Program("def f(n): return n", "f", (CallTest((1,), 1),), id="b")
+    assert content_key(this, False, "e") == content_key(same, False, "e")
+    keys = {content_key(this, False, "e"), content_key(this, True, "e"), content_key(this, False, "x")}
+    assert len({*keys, content_key(other, False, "e")}) == 4
+
+
+def test_a_result_is_kept_for_equal_programs_in_an_equal_environment_only(tmp_path):
+    programs = [program(n) for n in range(12)]
+    path = tmp_path / "results.sqlite"
+    with LocalExecutor(2, policy=Policy(cache=ResultCache(path))) as first:
+        fresh = list(first.run(programs))
+        assert first.stats().cached == 0
+    with LocalExecutor(2, policy=Policy(cache=ResultCache(path))) as second:
+        kept = list(second.run([Program(p.source, "f", p.tests, id="again") for p in programs]))
+        assert second.stats().cached == 12
+        assert [k.id for k in kept] == ["again"] * 12
+        assert [(k.verdict, k.cells, k.isolation) for k in kept] == [
+            (f.verdict, f.cells, f.isolation) for f in fresh
+        ]
+    with LocalExecutor(2, policy=Policy(cache=ResultCache(path)), limits=Limits(memory_mb=128)) as third:
+        list(third.run(programs))
+        assert third.stats().cached == 0, "other default limits are another environment"
+
+
+def test_the_cache_is_bounded_and_keeps_nothing_that_depends_on_load(executor):
+    cache = ResultCache(size=3)
+    results = list(executor.run([program(3 * n) for n in range(6)]))
+    for number, result in enumerate(results):
+        cache.put(str(number), result)
+    assert len(cache) == 3
+    assert cache.get("0") is None and cache.get("5") == results[5]
+    limits = Limits(wall_seconds=0.3)
+    (late,) = executor.run([Program(sleeper(5).source, "f", (CallTest((1,), 1),), limits=limits)])
+    assert (late.verdict, late.cause) == ("timeout", "wall")
+    cache.put("late", late)
+    assert cache.get("late") is None
+
+
+def test_a_spoilt_cache_file_costs_a_run_not_a_verdict(tmp_path, executor):
+    cache = ResultCache(tmp_path / "c")
+    (result,) = executor.run([program(0)])
+    cache.put("k", result)
+    cache._base.execute("UPDATE results SET body = ?", (b'{"id": "x"',))
+    assert cache.get("k") is None
+
+
+# Failures of the engine.
+
+
+def test_an_engine_that_is_killed_costs_no_verdict():
+    with LocalExecutor(2, policy=Policy(retries=0)) as made:
+        outcomes = []
+        for outcome in made.run([program(n) for n in range(150)]):
+            outcomes.append(outcome)
+            if len(outcomes) in (20, 90):
+                os.kill(made._pump._sandbox._client.info["pid"], signal.SIGKILL)
+        assert verdicts(outcomes) == expected(150)
+        assert [o.id for o in outcomes] == [str(n) for n in range(150)]
+
+
+def test_an_idle_engine_that_is_killed_is_replaced():
+    with LocalExecutor(1) as made:
+        os.kill(made._pump._sandbox._client.info["pid"], signal.SIGKILL)
+        time.sleep(0.3)
+        assert verdicts(made.run([program(0)])) == ["passed"]
+
+
+def test_an_engine_that_cannot_be_had_again_is_an_infrastructure_error():
+    def refuse():
+        raise SandboxError("no more processes")
+
+    with LocalExecutor(1, policy=Policy(retries=1)) as made:
+        made._pump._make = refuse
+        os.kill(made._pump._sandbox._client.info["pid"], signal.SIGKILL)
+        (found,) = made.run([program(0)])
+        assert isinstance(found, InfraError) and found.tries == 2 and "no more processes" in found.message
+
+
+def test_closing_tells_who_waits_and_takes_no_more():
+    made = LocalExecutor(1)
+    running = [made.submit(ENDLESS), made.submit(sleeper(9))]
+    time.sleep(0.3)
+    made.close()
+    assert all("closed" in future.result(1).message for future in running)
+    with pytest.raises(SandboxError, match="closed"):
+        list(made.run([program(0)]))
+    made.close()
+
+
+def test_a_forked_child_is_told_to_make_its_own(executor):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            executor.submit(program(0))
+        except SandboxError as error:
+            os._exit(7 if "another process" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert verdicts(executor.run([program(0)])) == ["passed"]
+
+
+# The interface itself, over a backend that does as it is told.
+
+
+class Told(Executor):
+    """A backend without an engine: `behave` says what becomes of each order."""
+
+    workers = 2
+    isolation = Isolation("full")
+    environment = "told"
+
+    def __init__(self, behave, **policy):
+        super().__init__(Policy(**policy))
+        self.behave = behave
+        self.orders = []
+
+    def _submit(self, order):
+        self.orders.append(order)
+        future = Future()
+        answer = self.behave(order, len(self.orders))
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        elif answer is not None:
+            future.set_result(answer)
+        return future
+
+    def close(self):
+        pass
+
+
+def passed(order):
+    return Result(order.work.id, Verdict.passed, "", "", (), 0.0, 0.0, Isolation("full"), Limits())
+
+
+def lost(order, number):
+    return SandboxError("lost")
+
+
+def test_an_infrastructure_error_is_tried_again_and_then_told():
+    told = Told(lambda o, n: passed(o) if n == 3 else SandboxError("lost"), retries=2, max_infra_rate=1)
+    assert verdicts(told.run([program(0)])) == ["passed"]
+    assert told.stats().retried == 2 and told.stats().infra_errors == 0
+    told = Told(lambda o, n: InfraError("", "lost", 3), retries=1, max_infra_rate=1)
+    (found,) = told.run([program(0)])
+    assert found == InfraError("0", "lost", 3) and len(told.orders) == 2
+
+
+def test_a_run_ends_when_too_many_programs_cannot_be_run():
+    told = Told(lambda o, n: SandboxError("lost") if n % 10 == 0 else passed(o), retries=0)
+    with pytest.raises(SandboxError, match=r"2 of 20 programs \(10%\) could not be run.*last one: lost"):
+        list(told.run(program(n) for n in range(100)))
+    few = Told(lambda o, n: SandboxError("lost") if n == 30 else passed(o), retries=0)
+    assert sum(isinstance(o, InfraError) for o in few.run(program(n) for n in range(100))) == 1
+
+
+def test_coroutines_are_told_too_when_too_many_programs_cannot_be_run():
+    told = Told(lost, retries=0)
+
+    async def go():
+        return await asyncio.gather(*[told.arun(program(n)) for n in range(30)], return_exceptions=True)
+
+    found = asyncio.run(go())
+    assert sum(isinstance(o, InfraError) for o in found) == 19
+    assert sum(isinstance(o, SandboxError) for o in found) == 11
+
+
+def test_an_infrastructure_error_is_never_kept():
+    cache = ResultCache()
+    told = Told(lambda o, n: SandboxError("lost") if n == 1 else passed(o), retries=0, cache=cache)
+    assert isinstance(next(told.run([program(0)])), InfraError)
+    assert len(cache) == 0
+    assert verdicts(told.run([program(0)])) == ["passed"] and len(cache) == 1
+
+
+def test_a_matrix_that_cannot_be_run_is_an_exception():
+    with pytest.raises(SandboxError, match="lost"):
+        list(Told(lost, retries=0).pass_matrices([MatrixJob(["x"], [], "f")]))
+
+
+def test_every_order_is_counted_once():
+    told = Told(lambda order, n: None, retries=0)
+    futures = [told.submit(program(n // 2)) for n in range(10)]
+    assert told.stats().submitted == 10 and told.stats().shared == 5 and told.stats().waiting == 10
+    for future in futures[:4]:
+        assert future.cancel()
+    stats = told.stats()
+    assert stats.cancelled == 4 and stats.waiting == 6
+    with pytest.raises(CancelledError):
+        futures[0].result()
+
+
+def test_policies_that_make_no_sense_are_refused():
+    for wrong in ({"retries": -1}, {"max_infra_rate": 1.5}, {"infra_minimum": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Policy(**wrong)
+
+
+# Work that was lost with its worker.
+
+
+def entries(count):
+    return [Entry(Order(program(n))) for n in range(count)]
+
+
+def test_of_work_lost_together_each_runs_alone_and_only_the_one_that_kills_again_is_blamed():
+    backlog = Backlog()
+    together = entries(3)
+    backlog.lost(together, "died", blame=True)
+    assert backlog.take(5) == [] and backlog.suspects == 3
+    first = backlog.take_suspect()
+    backlog.lost([first], "died", blame=True)
+    assert not first.future.done(), "once alone is not enough"
+    assert [backlog.take_suspect() for _ in range(3)] == [together[1], together[2], first]
+    backlog.lost([first], "died", blame=True)
+    found = first.future.result(0)
+    assert (found.verdict, found.cause, found.id) == (Verdict.violation, "worker killed twice", "0")
+    assert not together[1].future.done() and not together[2].future.done()
+
+
+def test_a_machine_that_goes_away_is_nobodys_fault():
+    backlog = Backlog()
+    (one,) = entries(1)
+    for _ in range(5):
+        backlog.lost([one], "node died", blame=False)
+        assert not one.future.done() and (backlog.take(1) or [backlog.take_suspect()]) == [one]
+    backlog.lost([one], "node died", blame=False)
+    with pytest.raises(SandboxError, match="lost 6 times"):
+        one.future.result(0)
+
+
+# Names.
+
+
+def test_an_unknown_executor_is_answered_with_the_names():
+    with pytest.raises(ValueError, match=r"did you mean 'local'.*local, ray, http"):
+        make_executor("lokal")
+
+
+def test_an_outsider_joins_by_entry_point(monkeypatch):
+    class Point:
+        name = "told"
+
+        def load(self):
+            return Told
+
+    def points(group, name=None):
+        return [Point()] if name in (None, "told") else []
+
+    monkeypatch.setattr("sandbox.executors.registry.entry_points", points)
+    monkeypatch.setattr("sandbox.executors.registry._made", {})
+    assert isinstance(make_executor("told", behave=lambda order, n: passed(order)), Told)
