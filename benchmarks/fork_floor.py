@@ -1,21 +1,28 @@
 """Started by sandbox_speed.py: fork + _exit + wait in a real zygote, the floor that no executor can go below.
 
-A nursery makes a zygote by the engine's own code, in its own box, under its own system call filter, with the
-same modules loaded and frozen. Only its last step is another: instead of serving programs it forks, has the
-child end at once, and waits. It reads how often from standard input, a line each, and answers with a line.
+A nursery makes a zygote by the engine's own code, in its own box and control group, under its own system call
+filter, with the same modules loaded and frozen. Only its last step is another: instead of serving programs it
+forks, has the child end at once, and waits. How often comes on standard input, a line each; each is answered
+with a line. Called as
+
+    fork_floor.py serve SETTINGS
+
+with the nursery's settings as JSON; it starts itself anew as `fork_floor.py nursery SETTINGS`.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
-from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from typing import Any
 
-sys.path.insert(0, sys.argv[1])
+NURSERY = sys.argv[1] == "nursery"
+settings = json.loads(sys.argv[2])
+sys.path.insert(0, settings["repository"])
 
-from sandbox.engine import nursery, supervisor, worker, zygote
+from sandbox.engine import birth, nursery, nursing  # noqa: E402
 
 sys.path.pop(0)
 
@@ -34,19 +41,18 @@ def _forks(orders: Any, *_: Any) -> None:
 
 
 def main() -> None:
-    assert supervisor  # a zygote inherits what the supervisor has loaded
-    near, far = socketpair(AF_UNIX, SOCK_SEQPACKET)
-    if os.fork() == 0:
-        near.close()
-        zygote.serve = _forks
-        nursery.main(far, *sys.argv[2:])
-        os._exit(0)
-    far.close()
-    _, orders, _ = worker.request_zygote(near)
-    orders.setblocking(True)
+    nurse = nursing.Nursing(os.path.abspath(__file__), settings)  # noqa: PTH100
+    zygote = nurse.new_zygote()
+    zygote.orders.setblocking(True)
     for line in sys.stdin:
-        orders.send(line.strip().encode())
-        print(orders.recv(64).decode(), flush=True)
+        zygote.orders.send(line.strip().encode())
+        print(zygote.orders.recv(64).decode(), flush=True)
+    zygote.orders.close()
+    nurse.close()
 
 
-main()
+if NURSERY:
+    birth.zygote.serve = _forks
+    nursery.main(settings)
+else:
+    main()

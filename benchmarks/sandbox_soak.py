@@ -41,7 +41,9 @@ REPO = Path(__file__).resolve().parents[1]
 OUTER_BOX = REPO / "tests/sandbox/outer_box.py"
 KILLS = ("none", "workers", "supervisor", "caller-int", "caller-kill9")
 HANG_SECONDS = 120
+APART = 12  # results between two kills: more than are under way, so that no program is hit twice
 _INSIDE = "--inside"
+_BOX_SECONDS = "7200"
 
 
 def children(pid: int) -> list[int]:
@@ -100,17 +102,21 @@ def _descriptors() -> set[str]:
 def _describe(pid: str) -> str:
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text()
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
+        command = (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100]
+        )
         kept = [line for line in status.splitlines() if line.startswith(("State", "PPid", "NSpid"))]
         return f"{pid} {command!r} {kept}"
     return pid
 
 
 class Killer(threading.Thread):
-    """Kills processes of the engine at random moments.
+    """Kills processes of the engine at random moments, none of them in the lives of programs hit before: a
+    program whose process is killed again and again cannot be told from one that kills itself.
 
     Attributes:
         killed: How many of each kind.
+        done: How many results the caller has.
     """
 
     def __init__(self, rng: random.Random, supervisor: bool, pause: float) -> None:
@@ -119,6 +125,8 @@ class Killer(threading.Thread):
         self._supervisor = supervisor
         self._pause = pause
         self._engine = 0
+        self.done = 0
+        self._last = -APART
         self._over = threading.Event()
         self.killed: collections.Counter[str] = collections.Counter()
 
@@ -129,10 +137,13 @@ class Killer(threading.Thread):
     def run(self) -> None:
         """Kill until told to stop."""
         while not self._over.wait(self._rng.expovariate(1 / self._pause)):
+            if self.done < self._last + APART:
+                continue
             with contextlib.suppress(OSError, IndexError):
                 kind, pid = self._choose()
                 os.kill(pid, signal.SIGKILL)
                 self.killed[kind] += 1
+                self._last = self.done
 
     def _choose(self) -> tuple[str, int]:
         if self._supervisor and self._rng.random() < 0.2:
@@ -252,6 +263,8 @@ def run_inside(arguments: argparse.Namespace) -> dict[str, Any]:
     begin, sizes = time.monotonic(), {}
     for done in feed(work, arguments, tally, killer):
         watchdog.last = time.monotonic()
+        if killer is not None:
+            killer.done = done
         if done % 1000 == 0 or done == len(work):
             sizes[done] = round(resident(), 1)
             print(
@@ -348,7 +361,15 @@ def _in_outer_box(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "report.json")
         environment = {**os.environ, "PYTHONPATH": str(REPO)}
-        command = [sys.executable, str(OUTER_BOX), mode, str(output), *_command(arguments), _INSIDE]
+        command = [
+            sys.executable,
+            str(OUTER_BOX),
+            mode,
+            str(output),
+            _BOX_SECONDS,
+            *_command(arguments),
+            _INSIDE,
+        ]
         status = subprocess.run(command, env=environment, cwd="/", check=False).returncode
         if arguments.out is not None and output.exists():
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -364,7 +385,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", choices=KILLS, default="workers")
-    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two kills, on average")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds between two kills, on average")
     parser.add_argument("--times", type=int, default=50, help="how often a caller is interrupted or killed")
     parser.add_argument("--mode", choices=("root", "user", "nested"), help="as whom (see outer_box.py)")
     parser.add_argument("--out", type=Path, help="write the report as JSON")

@@ -88,7 +88,8 @@ def _piped(command: list[str], ask: Callable[[int], list[str]], **options: Any) 
 
 def _floor() -> contextlib.AbstractContextManager[Run]:
     boot = engine_command()
-    command = [*boot[:-1], str(HERE / "fork_floor.py"), str(HERE.parent), "full", "/"]
+    settings = {"level": "full", "work": "/", "repository": str(HERE.parent)}
+    command = [*boot[:-1], str(HERE / "fork_floor.py"), "serve", json.dumps(settings)]
     return _piped(command, lambda count: [str(count)], env=ENGINE_ENVIRONMENT, cwd="/")
 
 

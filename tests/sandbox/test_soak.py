@@ -16,7 +16,7 @@ MODE = "root" if os.geteuid() == 0 else "nested"
 
 def soak(tmp_path, *options):
     """Report of a run in the outer box."""
-    box = [sys.executable, str(HERE / "outer_box.py"), MODE, os.devnull, "true"]
+    box = [sys.executable, str(HERE / "outer_box.py"), MODE, os.devnull, "60", "true"]
     if subprocess.run(box, capture_output=True, timeout=60).returncode:
         pytest.skip(f"this machine gives no outer box as {MODE}: hostile programs do not run without one")
     output = tmp_path / "report.json"
