@@ -30,6 +30,7 @@ _FIRST_GLANCE = 0.002
 _LONGEST_GLANCE = 0.016
 _MUCH = 2**16  # a process that writes so much between two glances is watched instead
 GRACE = 0.3
+_MOST_STARVED = 9.0  # wall limits that a process may wait for a core, on a machine that has none for it
 _RECEIVE = 2**18
 _AT_ONCE = 2**20  # read at a time: who writes faster than is read must not keep all others waiting
 NEVER = float("inf")
@@ -229,6 +230,15 @@ class Session:
             self._glance = min(2 * self._glance, _LONGEST_GLANCE)
         return wait
 
+    def _starved(self) -> float:
+        """Seconds for which the process could have run and got no core: the wall limit is for sleepers."""
+        try:
+            with open(f"/proc/{self.pid}/schedstat") as file:
+                waited = int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+        return min(waited, _MOST_STARVED * self.wall_limit)
+
     def exceeded(self, now: float) -> str:
         """Which limit is exceeded; "" when none is."""
         if self.printed > self.print_limit:
@@ -236,7 +246,10 @@ class Session:
         used = self.cpu() - self._cpu_mark
         if used > self.cpu_limit:
             return "cpu"
-        if now - self._wall_mark > self.wall_limit:
+        if (
+            now - self._wall_mark > self.wall_limit
+            and now - self._wall_mark > self.wall_limit + self._starved()
+        ):
             return "wall"
         self.next_check = now + self._wait(used)
         return ""
