@@ -25,7 +25,7 @@ def folder(kind: str, version: str, flags: tuple[str, ...]) -> str | None:
         found.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None
-    return str(found) if os.access(found, os.W_OK) else None
+    return str(found) if complete(str(found)) or os.access(found, os.W_OK) else None
 
 
 def complete(path: str) -> bool:
