@@ -36,7 +36,7 @@ def case(name, source, verdict, cause=None, *, stdin="", expected="", message=""
 
 @functools.cache
 def _outcomes(language, text):
-    mode = "root" if os.geteuid() == 0 else "nested"
+    mode = os.environ.get("ATTACKS_AS", "root" if os.geteuid() == 0 else "nested").split(",")[0]
     output = Path(tempfile.gettempdir()) / f"languages-{os.getpid()}-{language}.json"
     command = [
         sys.executable,
