@@ -91,7 +91,7 @@ class _Keep(Judge):
         if kind != frames.VALUE:
             return super().outcome(kind, body)
         try:
-            self.value = codec.decode(body, 0)
+            self.value = codec.decode(body)
         except codec.CodecError as error:
             return Verdict.violation, "protocol", str(error)
         return Verdict.passed, "", ""
