@@ -17,13 +17,14 @@ from .verdict import CellResult, SandboxError, Verdict, clean_text
 class Judge:
     """A test with what its comparison needs, worked out once however many programs it is used for."""
 
-    __slots__ = ("_expected", "_io", "_largest", "_tolerance", "_value")
+    __slots__ = ("_expected", "_io", "_value")
 
     def __init__(self, test: Test, value: Callable[[bytes], Any] | None = None) -> None:
         self._value = value
         if isinstance(test, CallTest):
-            self._expected, self._tolerance = test.expected, test.tolerance
-            self._largest = judges.largest_hashed(test.expected)
+            self._expected = test.judged
+            if value is not None:  # other languages have no tuples
+                self._expected = judges.Expected(_as_lists(test.expected), test.tolerance)
         elif isinstance(test, IOTest):
             self._io = test
 
@@ -44,15 +45,14 @@ class Judge:
             value = decode(output)
         except ValueError as error:
             return Verdict.wrong_answer, "not plain data", str(error)
-        wanted = _as_lists(self._expected)  # other languages have no tuples
-        if judges.close(value, wanted, self._tolerance) if self._tolerance else value == wanted:
+        if self._expected.equals(value):
             return Verdict.passed, "", ""
         return Verdict.wrong_answer, "", ""
 
     def outcome(self, kind: int, body: bytes) -> tuple[Verdict, str, str]:
         """Verdict, cause and text of a solution's answer to a call."""
         if kind == wire.VALUE:
-            if judges.matches(body, self._expected, self._tolerance, self._largest):
+            if self._expected.matches(body):
                 return Verdict.passed, "", ""
             return Verdict.wrong_answer, "", ""
         cause, text = wire.error(body)

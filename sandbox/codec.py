@@ -1,24 +1,28 @@
 """The bounded wire format of plain data, the only thing that a solution's process gives back.
 
-Exact builtin types only (`type(x) is list`; a subclass is refused): None, bool, int, float, complex, str,
-bytes, list, tuple, set, frozenset, dict. A value is one tag byte and its content; containers and texts
-carry their length. Nothing in a decoded value can run code, so a hostile sender can choose a wrong value
-and no more.
+Plain data are exact builtin types (`type(x) is list`; a subclass is refused): None, bool, int, float,
+complex, str, bytes, list, tuple, set, frozenset, dict. A value is one tag byte and its content; containers
+and texts carry their length. Declared further types (`extras.py`) are a tag, a code and fields that are
+values themselves. Nothing in a decoded value can run code, so a hostile sender can choose a wrong value and
+no more.
 
-Arguments go the other way, from trusted to untrusted, as `marshal` data of the same checked types: fast,
-and never read by a process that must be protected.
+Arguments go the other way, from the caller to a solution, as `marshal` data where they are plain (fast, and
+never read by a process that must be protected), else in this format.
 """
 
 from __future__ import annotations
 
 import marshal
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 MAX_BYTES = 4 * 2**20
 MAX_ARGUMENT_BYTES = 64 * 2**20
 MAX_DEPTH = 100
 MAX_INT_BITS = 100_000
+MAX_EXTRAS = 100_000  # in one value: an empty deque takes 760 bytes of memory and 12 on the wire
+MAX_COLLISIONS = 10_000_000  # pairs of set members or keys with equal hashes, over all of one value
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _SEQUENCES = {list: b"l", tuple: b"t", set: b"e", frozenset: b"z"}
@@ -29,6 +33,12 @@ _F64 = struct.Struct("<d")
 _C128 = struct.Struct("<dd")
 _PACKED = {int: b"q", float: b"d"}
 _SHORT = 6  # lists shorter than this gain nothing from packing
+_SMALL = 64  # sets and dicts up to this size are not looked through for equal hashes
+_PLAIN_ARGUMENTS = ord("(")  # first byte of a `marshal` tuple; a value of this format never starts with it
+
+# What a declared type becomes: its code and its fields; and back.
+Reduce: TypeAlias = Callable[[Any, type], tuple[bytes, tuple[Any, ...]]]
+Build: TypeAlias = Callable[[int, list[Any]], Any]
 
 
 class CodecError(ValueError):
@@ -62,31 +72,105 @@ def check_plain(value: object, what: str = "value") -> None:
             raise CodecError(f"{what} holds a {kind.__name__}, which is not plain data")
 
 
-def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
-    """Arguments of one call for a solution's process; they must have been checked.
+def is_plain(value: object) -> bool:
+    """Whether a value is plain data, without any declared further type."""
+    try:
+        check_plain(value)
+    except CodecError:
+        return False
+    return True
+
+
+def crossed(value: Any, what: str = "value") -> tuple[Any, bool]:
+    """A value as it is after crossing, and whether it is plain.
+
+    Plain data are returned as they are. Of the rest a copy is made: iterators are drained, dataclasses and
+    enum members become the values of `values.py`.
 
     Raises:
-        CodecError: Larger than `MAX_ARGUMENT_BYTES`.
+        CodecError: It cannot cross; the text says which part of it.
     """
+    if is_plain(value):
+        return value, True
+    try:
+        return decode(encode(value, limit=MAX_ARGUMENT_BYTES), limit=MAX_ARGUMENT_BYTES), False
+    except CodecError as error:
+        raise CodecError(f"{what}: {error}") from None
+
+
+def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, plain: bool = True) -> bytes:
+    """Arguments of one call for a solution's process.
+
+    Args:
+        args: Positional arguments.
+        kwargs: Named arguments.
+        plain: They have been checked to be plain data; else declared types may be among them.
+
+    Raises:
+        CodecError: They cannot cross, or are larger than `MAX_ARGUMENT_BYTES`.
+    """
+    whole = (args, kwargs or {})
+    if not plain:
+        return encode(whole, limit=MAX_ARGUMENT_BYTES)
     # Version 2 writes no back references, so the solution's copy shares nothing within itself either.
-    data = marshal.dumps((args, kwargs or {}), 2)
+    data = marshal.dumps(whole, 2)
     if len(data) > MAX_ARGUMENT_BYTES:
         raise CodecError(f"arguments take {len(data)} bytes; at most {MAX_ARGUMENT_BYTES} can cross")
     return data
 
 
-def encode(value: object) -> bytes:
+def unpack_arguments(data: bytes, build: Build | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What `pack_arguments` packed. For the solution's process only: `marshal` trusts its data."""
+    whole = (
+        marshal.loads(data)
+        if data[0] == _PLAIN_ARGUMENTS
+        else decode(data, build=build, limit=MAX_ARGUMENT_BYTES)
+    )
+    args, kwargs = whole
+    return args, kwargs
+
+
+class _Sink:
+    """Pieces of a wire form, the bytes that are left, and how declared types are taken apart."""
+
+    __slots__ = ("left", "limit", "reduce")
+
+    def __init__(self, limit: int, reduce: Reduce | None) -> None:
+        self.left = self.limit = limit
+        self.reduce = reduce
+
+    def full(self) -> CodecError:
+        return CodecError(f"value takes more than {self.limit} bytes")
+
+
+class _Source:
+    """What is left of the bounds while a value is read, and how declared types are put together."""
+
+    __slots__ = ("build", "collisions", "extras")
+
+    def __init__(self, build: Build | None) -> None:
+        self.build = build
+        self.extras = MAX_EXTRAS
+        self.collisions = MAX_COLLISIONS
+
+
+def encode(value: object, reduce: Reduce | None = None, limit: int = MAX_BYTES) -> bytes:
     """The value's wire form.
 
+    Args:
+        value: Anything.
+        reduce: Takes apart what is not plain; `extras.reduce` if not given.
+        limit: Most bytes it may take.
+
     Raises:
-        CodecError: Not plain data, or beyond depth, int or size bounds.
+        CodecError: Neither plain nor of a declared type, or beyond depth, int or size bounds.
     """
     out: list[bytes] = []
-    _encode(value, out, [MAX_BYTES], MAX_DEPTH)
+    _encode(value, out, _Sink(limit, reduce), MAX_DEPTH)
     return b"".join(out)
 
 
-def _encode(value: Any, out: list[bytes], room: list[int], depth: int) -> None:
+def _encode(value: Any, out: list[bytes], sink: _Sink, depth: int) -> None:
     kind = type(value)
     if kind is int:
         piece = _encode_int(value)
@@ -104,11 +188,11 @@ def _encode(value: Any, out: list[bytes], room: list[int], depth: int) -> None:
     elif kind is complex:
         piece = b"c" + _C128.pack(value.real, value.imag)
     else:
-        _encode_container(value, kind, out, room, depth)
+        _encode_container(value, kind, out, sink, depth)
         return
-    room[0] -= len(piece)
-    if room[0] < 0:
-        raise CodecError(f"value takes more than {MAX_BYTES} bytes")
+    sink.left -= len(piece)
+    if sink.left < 0:
+        raise sink.full()
     out.append(piece)
 
 
@@ -122,32 +206,48 @@ def _encode_int(value: int) -> bytes:
     return b"I" + _U32.pack(size) + value.to_bytes(size, "little", signed=True)
 
 
-def _encode_container(value: Any, kind: type, out: list[bytes], room: list[int], depth: int) -> None:
+def _encode_container(value: Any, kind: type, out: list[bytes], sink: _Sink, depth: int) -> None:
     if depth <= 0:
         raise CodecError(f"value is nested deeper than {MAX_DEPTH}")
     if kind not in _SEQUENCES and kind is not dict:
-        raise CodecError(f"{kind.__name__} is not plain data")
+        _encode_extra(value, kind, out, sink, depth)
+        return
     count = len(value)
-    room[0] -= 5
-    if room[0] < count:  # every item takes a byte at least
-        raise CodecError(f"value takes more than {MAX_BYTES} bytes")
+    sink.left -= 5
+    if sink.left < count:  # every item takes a byte at least
+        raise sink.full()
     if kind is dict:
         out.append(b"d" + _U32.pack(count))
         for key, item in list(value.items()):
-            _encode(key, out, room, depth - 1)
-            _encode(item, out, room, depth - 1)
+            _encode(key, out, sink, depth - 1)
+            _encode(item, out, sink, depth - 1)
         return
     if count >= _SHORT and (kind is list or kind is tuple):
         packed = _encode_packed(value, kind, count)
         if packed is not None:
-            room[0] -= len(packed)
-            if room[0] < 0:
-                raise CodecError(f"value takes more than {MAX_BYTES} bytes")
+            sink.left -= len(packed)
+            if sink.left < 0:
+                raise sink.full()
             out.append(packed)
             return
     out.append(_SEQUENCES[kind] + _U32.pack(count))
     for item in list(value):
-        _encode(item, out, room, depth - 1)
+        _encode(item, out, sink, depth - 1)
+
+
+def _encode_extra(value: Any, kind: type, out: list[bytes], sink: _Sink, depth: int) -> None:
+    """A value of a declared type: tag, number of fields, code, fields."""
+    if sink.reduce is None:
+        from . import extras
+
+        sink.reduce = extras.reduce
+    code, fields = sink.reduce(value, kind)
+    sink.left -= 6
+    if sink.left < 0:
+        raise sink.full()
+    out.append(b"x" + _U32.pack(len(fields)) + code)
+    for field in fields:
+        _encode(field, out, sink, depth - 1)
 
 
 def _encode_packed(value: Any, kind: type, count: int) -> bytes | None:
@@ -163,31 +263,31 @@ def _encode_packed(value: Any, kind: type, count: int) -> bytes | None:
     return (b"P" if kind is list else b"Q") + code + _U32.pack(count) + block
 
 
-def decode(data: bytes, max_hashed: int | None = None) -> Any:
+def decode(data: bytes, build: Build | None = None, limit: int = MAX_BYTES) -> Any:
     """The value of a wire form from an untrusted sender.
 
     Args:
         data: Wire form, whole.
-        max_hashed: Largest number of items a set or dict may have. A caller that must not hang gives one:
-            ints that share a hash make building a large set quadratic.
+        build: Puts together what is not plain; `extras.build` if not given.
+        limit: Most bytes it may take.
 
     Raises:
         CodecError: Malformed, beyond the bounds, or with bytes left over.
     """
-    if len(data) > MAX_BYTES:
-        raise CodecError(f"value takes {len(data)} bytes; at most {MAX_BYTES} can cross")
+    if len(data) > limit:
+        raise CodecError(f"value takes {len(data)} bytes; at most {limit} can cross")
     try:
-        value, end = _decode(data, 0, MAX_DEPTH, max_hashed)
+        value, end = _decode(data, 0, MAX_DEPTH, _Source(build))
     except CodecError:
         raise
-    except (struct.error, IndexError, UnicodeDecodeError, TypeError, MemoryError) as error:
+    except (struct.error, IndexError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         raise CodecError(f"malformed value ({type(error).__name__})") from None
     if end != len(data):
         raise CodecError("malformed value (bytes left over)")
     return value
 
 
-def _decode(data: bytes, at: int, depth: int, max_hashed: int | None) -> tuple[Any, int]:
+def _decode(data: bytes, at: int, depth: int, source: _Source) -> tuple[Any, int]:
     tag = data[at]
     at += 1
     if tag == 105:  # i
@@ -214,7 +314,7 @@ def _decode(data: bytes, at: int, depth: int, max_hashed: int | None) -> tuple[A
         if count > MAX_INT_BITS // 8 + 1:
             raise CodecError("int beyond the bound")
         return int.from_bytes(data[at : at + count], "little", signed=True), at + count
-    return _decode_container(data, at, tag, count, depth, max_hashed)
+    return _decode_container(data, at, tag, count, depth, source)
 
 
 def _decode_packed(data: bytes, at: int, tag: int) -> tuple[Any, int]:
@@ -230,24 +330,72 @@ def _decode_packed(data: bytes, at: int, tag: int) -> tuple[Any, int]:
 
 
 def _decode_container(
-    data: bytes, at: int, tag: int, count: int, depth: int, max_hashed: int | None
+    data: bytes, at: int, tag: int, count: int, depth: int, source: _Source
 ) -> tuple[Any, int]:
     if depth <= 0:
         raise CodecError(f"value is nested deeper than {MAX_DEPTH}")
-    hashed = tag == 101 or tag == 122 or tag == 100
-    if hashed and max_hashed is not None and count > max_hashed:
-        raise CodecError(f"a set or dict of {count} items where {max_hashed} are the most expected")
     if tag == 100:  # d
+        if count > _SMALL:
+            return _decode_large_dict(data, at, count, depth, source)
         result: dict[Any, Any] = {}
         for _ in range(count):
-            key, at = _decode(data, at, depth - 1, max_hashed)
-            result[key], at = _decode(data, at, depth - 1, max_hashed)
+            key, at = _decode(data, at, depth - 1, source)
+            result[key], at = _decode(data, at, depth - 1, source)
         return result, at
     make = _MAKE.get(tag)
     if make is None:
+        if tag == 120:  # x
+            return _decode_extra(data, at, count, depth, source)
         raise CodecError("malformed value (unknown tag)")
     items = []
     for _ in range(count):
-        item, at = _decode(data, at, depth - 1, max_hashed)
+        item, at = _decode(data, at, depth - 1, source)
         items.append(item)
-    return (items if make is list else make(items)), at
+    if make is list:
+        return items, at
+    if count > _SMALL and make is not tuple:
+        _count_collisions(items, source)
+    return make(items), at
+
+
+def _decode_large_dict(
+    data: bytes, at: int, count: int, depth: int, source: _Source
+) -> tuple[dict[Any, Any], int]:
+    keys, items = [], []
+    for _ in range(count):
+        key, at = _decode(data, at, depth - 1, source)
+        item, at = _decode(data, at, depth - 1, source)
+        keys.append(key)
+        items.append(item)
+    _count_collisions(keys, source)
+    return dict(zip(keys, items, strict=True)), at
+
+
+def _count_collisions(keys: list[Any], source: _Source) -> None:
+    """Refuse keys so many of which share a hash that building the table would take for ever."""
+    if len(set(map(hash, keys))) == len(keys):
+        return
+    groups: dict[int, int] = {}
+    for number in map(hash, keys):
+        earlier = groups.get(number, 0)
+        source.collisions -= earlier
+        groups[number] = earlier + 1
+    if source.collisions < 0:
+        raise CodecError("a set or dict with too many equal hashes")
+
+
+def _decode_extra(data: bytes, at: int, count: int, depth: int, source: _Source) -> tuple[Any, int]:
+    source.extras -= 1
+    if source.extras < 0:
+        raise CodecError(f"more than {MAX_EXTRAS} values of declared types")
+    if source.build is None:
+        from . import extras
+
+        source.build = extras.build
+    code = data[at]
+    at += 1
+    fields = []
+    for _ in range(count):
+        field, at = _decode(data, at, depth - 1, source)
+        fields.append(field)
+    return source.build(code, fields), at

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from . import codec
+from . import codec, judges
 from .iotest import IOTest
 from .limits import Limits
 
@@ -23,31 +23,59 @@ def _check_source(source: str, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CallTest:
-    """One call with literal data, compared outside the solution's process.
+    """One call with data, compared outside the solution's process.
 
-    The comparison is Python's `==` on exact builtin types, as in `assert f(*args) == expected`: `1 == 1.0
-    == True` holds, a list is no tuple, NaN equals nothing. With `tolerance` > 0 numbers anywhere in the
-    value may differ by that much, absolutely or relative to the expected one.
+    The comparison is Python's `==`, as in `assert f(*args, **kwargs) == expected`, by the rules of
+    `sandbox.judges`: `1 == 1.0 == True` holds, a list is no tuple, NaN equals nothing. With `tolerance` > 0
+    numbers anywhere in the value may differ by that much, absolutely or relative to the expected one.
+
+    Data are exact builtin types and the declared types of `sandbox.extras` (Counter, deque, Decimal,
+    datetime, numpy arrays and others). An expected dataclass instance, namedtuple, enum member, exception or
+    iterator is replaced by the value of `sandbox.values` that such an answer becomes; as an argument it
+    reaches the program as an instance of its own type of that name, where it has one with these fields.
+
+    Attributes:
+        args: Positional arguments.
+        expected: What the call must return.
+        tolerance: 0 for `==`.
+        kwargs: Named arguments.
+        judged: The comparison, made ready.
 
     Raises:
-        ValueError: `args` or `expected` are not plain data, or `tolerance` is negative.
+        ValueError: `args`, `kwargs` or `expected` cannot cross, or `tolerance` is negative.
     """
 
     args: tuple[Any, ...]
     expected: Any
     tolerance: float = 0.0
+    kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    _plain: tuple[bool, bool] = field(default=(True, True), init=False, repr=False, compare=False)
+    judged: judges.Expected = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.args) is not tuple:
             raise ValueError(f"args is a {type(self.args).__name__}; give a tuple of arguments")
-        codec.check_plain(self.args, "args")
-        codec.check_plain(self.expected, "expected")
+        if not isinstance(self.kwargs, Mapping) or not all(type(name) is str for name in self.kwargs):
+            raise ValueError(f"kwargs is {self.kwargs!r}; give a mapping of names to values")
+        args, plain_args = codec.crossed(self.args, "args")
+        kwargs, plain_kwargs = codec.crossed(dict(self.kwargs), "kwargs")
+        expected, plain_expected = codec.crossed(self.expected, "expected")
+        for name, value in (("args", args), ("kwargs", kwargs), ("expected", expected)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_plain", (plain_args and plain_kwargs, plain_expected))
         if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
             raise ValueError(f"tolerance is {self.tolerance!r}; give a number >= 0")
+        size = len(codec.pack_arguments((expected,), None, plain_expected))
+        object.__setattr__(self, "judged", judges.Expected(expected, self.tolerance, size))
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them. The expected value never leaves the caller's process."""
-        return (0, codec.pack_arguments(self.args))
+        return (0, codec.pack_arguments(self.args, dict(self.kwargs), self._plain[0]))
+
+    def key(self) -> Hashable:
+        """Equal for equal tests; 1, 1.0 and True differ, and so do 0.0 and -0.0."""
+        wire = self.wire()[1]
+        return (wire, codec.pack_arguments((self.expected,), None, self._plain[1]), self.tolerance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +83,10 @@ class CodeTest:
     """Python source that runs in the test process with a proxy of the solution's function.
 
     If it defines `check`, `check(candidate)` is called after it; else its statements use the entry point by
-    its name. Other functions of the solution can be called by their names too.
+    its name. Other functions and classes of the solution can be used by their names too. Data cross as they
+    do in a `CallTest`; what is no data (instances of the program's classes, generators, functions) stays in
+    the solution's process and is reached by proxy (`engine/proxies.py` says what such a proxy can do, and
+    why it never equals data).
 
     Attributes:
         source: Python source.
@@ -80,7 +111,8 @@ class CodeTest:
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them."""
-        return (2 if self.trusted else 1, self.source.encode("utf-8", "surrogatepass"))
+        kind = 3 if self.in_process else 2 if self.trusted else 1
+        return (kind, self.source.encode("utf-8", "surrogatepass"))
 
 
 Test: TypeAlias = CallTest | CodeTest | IOTest
@@ -92,7 +124,9 @@ class Program:
 
     Attributes:
         source: Source text.
-        entry_point: Name of the function to call; may be empty where none is called.
+        entry_point: Name of the function to call, or a class and its method as `Solution.twoSum` (also
+            written `Solution().twoSum`): every call makes a new instance, without arguments. May be empty
+            where none is called.
         tests: All `IOTest`, or none of them. A program without tests passes when it loads and defines its
             entry point; in another language, when it compiles.
         id: Free; comes back in the result.
@@ -148,6 +182,8 @@ def _check_language(source: str, name: str, tests: Sequence[Test]) -> None:
                 f"CallTest does not run for language {language.name!r}: give IOTest(stdin, expected)"
             )
         if isinstance(test, CallTest):
+            if test.kwargs:
+                raise ValueError(f"CallTest.kwargs: language {language.name!r} has no named arguments")
             language.call_input(test.args)
         if isinstance(test, CodeTest) and not test.in_process:
             raise ValueError(
@@ -157,10 +193,12 @@ def _check_language(source: str, name: str, tests: Sequence[Test]) -> None:
 
 
 def check_entry_point(entry_point: str) -> None:
-    """Refuse an entry point that is not the name of a function.
+    """Refuse an entry point that is not the name of a function or of a method.
 
     Raises:
-        ValueError: It is no identifier.
+        ValueError: It is neither an identifier nor identifiers with dots between them.
     """
-    if not isinstance(entry_point, str) or not entry_point.isidentifier():
-        raise ValueError(f"entry_point is {entry_point!r}; give the name of a function")
+    parts = entry_point.split(".") if isinstance(entry_point, str) else [""]
+    parts[:-1] = [part.removesuffix("()") for part in parts[:-1]]
+    if not all(part.isidentifier() for part in parts):
+        raise ValueError(f"entry_point is {entry_point!r}; give the name of a function, or Class.method")

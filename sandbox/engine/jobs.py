@@ -13,7 +13,8 @@ from .session import Limits, Session
 from .worker import Flow, Worker
 
 _BRANCH_ENDS = 2.0  # seconds after its last answer
-CALL_TEST, CODE_TEST, TRUSTED_TEST = 0, 1, 2
+CALL_TEST, CODE_TEST, TRUSTED_TEST, INSIDE_TEST = 0, 1, 2, 3
+_OUTCOMES = frozenset((wire.PASSED, wire.WRONG, wire.ERROR))
 Report = Callable[[Any], None]
 
 
@@ -77,6 +78,7 @@ class RunJob:
             return (yield from self._branches(worker, report))
         if self.independent:
             end = min(self.at + 1, end)
+        end = self._shared(end)
         self._say_fresh(report)
         solution = worker.load(self.source, self.entry, self.limits, end - self.at, quiet=True)
         calls = self._send_calls(worker, solution, end)
@@ -94,6 +96,13 @@ class RunJob:
             raise_if_lost(solution, self.tries)
             self._ended(solution, report)
         return self._go_on()
+
+    def _shared(self, end: int) -> int:
+        """Where the tests end that may share a process: one that runs inside has a process for itself."""
+        for at in range(self.at, end):
+            if self.tests.tests[self.order[at]][0] == INSIDE_TEST:
+                return max(at, self.at + 1)
+        return end
 
     def _say_fresh(self, report: Report) -> None:
         if self.at and self.all_tests:
@@ -152,7 +161,8 @@ class RunJob:
                     calls = self._send_calls(worker, solution, end)
                 alive = yield from self._calls(worker, solution, report, calls)
             else:
-                outcome = yield from linked.run(self, worker, solution)
+                run = self._inside if self.kind() == INSIDE_TEST else linked.run
+                outcome = yield from run(self, worker, solution)
                 alive = outcome is not None
                 if outcome is not None:
                     self._cell(report, *outcome)
@@ -191,6 +201,29 @@ class RunJob:
                 report(("calls", self.number, start, answers, (now - before) / len(answers)))
             before = now
         return True
+
+    @staticmethod
+    def _inside(
+        job: RunJob, worker: Worker, solution: Session
+    ) -> Generator[None, None, tuple[Outcome, float] | None]:
+        """One test in the solution's own process, which reports the outcome itself; as `linked.run`."""
+        index = job.order[job.at]
+        before = solution.mark()
+        solution.send(wire.frame(wire.INSIDE, index, job.tests.tests[index][1]))
+        worker.solutions.flow_control()
+        while not solution.frames and not solution.over:
+            yield
+        worker.solutions.count_output()
+        if solution.frames and solution.reason != "output":
+            kind, number, body = solution.frames.popleft()
+            if kind in _OUTCOMES and number == index:
+                return linked.reported(kind, body), solution.mark() - before
+            solution.frames.clear()
+            solution.reason = solution.reason or "violation"
+            worker.solutions.kill("violation")
+        while not solution.over:
+            yield
+        return None
 
     def _branches(self, worker: Worker, report: Report) -> Generator[None, None, bool]:
         """Load once, then fork for every test, so that none sees what another left behind.

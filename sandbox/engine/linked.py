@@ -80,7 +80,7 @@ def _converse(
         elif solution.intruded():
             worker.solutions.kill("violation")
         elif kind != wire.GONE:
-            return _outcome(kind, body)
+            return reported(kind, body)
         yield from _await_end(worker, solution)
         return None
     raise_if_lost(test, job.tries)
@@ -101,7 +101,8 @@ def _await_end(worker: Worker, solution: Session) -> Generator[None, None, None]
         yield
 
 
-def _outcome(kind: int, body: bytes) -> Outcome:
+def reported(kind: int, body: bytes) -> Outcome:
+    """Outcome of a test as the process says in which it ran."""
     if kind == wire.PASSED:
         return ("passed", "", "")
     cause, _, text = body.decode("utf-8", "replace").partition("\0")

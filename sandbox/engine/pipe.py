@@ -82,15 +82,14 @@ class Pipe:
         self._sock.close()
 
 
-def error_body(error: BaseException, prefix: str = "") -> bytes:
+_NAME = type.__dict__["__name__"].__get__  # the true one, whatever a class says of itself
+
+
+def error_body(error: BaseException, prefix: str = "", cause: str = "") -> bytes:
     """Cause and bounded text of an exception. Its text is made by the program's own code: whatever happens,
     go on.
     """
-    try:
-        cause = type.__getattribute__(type(error), "__name__")
-        cause = cause if type(cause) is str else "Exception"
-    except BaseException:
-        cause = "Exception"
+    cause = cause or str(_NAME(type(error)))
     try:
         text = str(error)
         text = text[:TEXT_BYTES] if type(text) is str else ""

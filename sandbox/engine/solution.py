@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .. import codec
-from . import wire
+from .. import codec, extras
+from . import inside, objects, wire
 from .pipe import Pipe, error_body
 
 MODULE = "solution"
@@ -38,8 +38,9 @@ def _serve(pipe: Pipe, namespace: dict[str, Any], entry: str) -> None:
         kind, number, body = found
         if kind == wire.LINK:
             link = Pipe(pipe.take(), descriptors=False)
+            held = objects.Objects(namespace, entry)
             while (asked := link.read()) is not None:
-                _obey(link, namespace, entry, *asked)
+                held.serve(link, *asked)
             link.close()
         elif kind == wire.BRANCH:
             branch = pipe.take()
@@ -51,24 +52,15 @@ def _serve(pipe: Pipe, namespace: dict[str, Any], entry: str) -> None:
             branch.close()
             pipe.write(wire.BRANCHED, number, struct.pack("i", os.wait()[1]))
         elif kind == wire.ARGUMENTS:
-            pending = marshal.loads(body)
+            pending = _arguments(body, namespace)
             pipe.write(wire.READY, number)
         elif kind == wire.GO:
-            _timed(pipe, number, namespace[entry], *pending)
+            _timed(pipe, number, objects.resolve(namespace, entry), *pending)
             pending = ((), {})
-        else:
-            _obey(pipe, namespace, entry, kind, number, body)
-
-
-def _obey(pipe: Pipe, namespace: dict[str, Any], entry: str, kind: int, number: int, body: bytes) -> None:
-    """Answer a call, of the supervisor or of a test."""
-    if kind == wire.CALL:
-        args, kwargs = marshal.loads(body)
-        _answer(pipe, number, namespace[entry], args, kwargs)
-    elif kind == wire.NAMED:
-        name = body[1 : 1 + body[0]].decode("utf-8")
-        args, kwargs = marshal.loads(body[1 + body[0] :])
-        _answer_named(pipe, number, namespace, name, args, kwargs)
+        elif kind == wire.CALL:
+            _answer(pipe, number, namespace, entry, body)
+        elif kind == wire.INSIDE:
+            inside.run(pipe, number, body, namespace, entry)
 
 
 def _load(pipe: Pipe, source: bytes, entry: str) -> dict[str, Any] | None:
@@ -85,48 +77,33 @@ def _load(pipe: Pipe, source: bytes, entry: str) -> dict[str, Any] | None:
         return None
     try:
         exec(code, namespace)
-        namespace[entry]
+        objects.resolve(namespace, entry)
     except BaseException as error:
-        if type(error) is KeyError and entry not in namespace:
-            error = NameError(f"the program does not define {entry!r}")
         pipe.write(wire.BROKEN, 0, b"e" + error_body(error))
         return None
     pipe.write(wire.LOADED, 0)
     return namespace
 
 
-def _answer(
-    pipe: Pipe, number: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def _arguments(body: bytes, namespace: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return codec.unpack_arguments(body, lambda code, fields: objects.rebuild(namespace, code, fields))
+
+
+def _answer(pipe: Pipe, number: int, namespace: dict[str, Any], entry: str, body: bytes) -> None:
     try:
-        value = function(*args, **kwargs)
+        args, kwargs = _arguments(body, namespace)
+        value = objects.resolve(namespace, entry)(*args, **kwargs)
     except BaseException as error:
         pipe.write(wire.FAILED, number, error_body(error))
         return
     try:
-        body = codec.encode(value)
+        answer = codec.encode(value, extras.reduce)
     except codec.CodecError as error:
         pipe.write(wire.REFUSED, number, error_body(error))
     except BaseException as error:
         pipe.write(wire.FAILED, number, error_body(error))
     else:
-        pipe.write(wire.VALUE, number, body)
-
-
-def _answer_named(
-    pipe: Pipe,
-    number: int,
-    namespace: dict[str, Any],
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> None:
-    function = namespace.get(name)
-    if function is None:
-        error = NameError(f"name {name!r} is not defined")
-        pipe.write(wire.FAILED, number, error_body(error))
-    else:
-        _answer(pipe, number, function, args, kwargs)
+        pipe.write(wire.VALUE, number, answer)
 
 
 def _timed(

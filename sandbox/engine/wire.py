@@ -17,8 +17,9 @@ SIZE = struct.Struct("<I")
 
 # To a solution's process.
 LOAD = ord("L")  # marshal (source bytes, entry point)
-CALL = ord("C")  # marshal (args, kwargs): call the entry point
-NAMED = ord("N")  # one byte length, name, then as CALL: call another function of the program
+CALL = ord("C")  # (args, kwargs) as `codec.pack_arguments` gives them: call the entry point
+ASK = ord("N")  # what a test asks for but a call, see objects.py
+INSIDE = ord("I")  # test source: run it in this very process; answered with PASSED, WRONG or ERROR
 ARGUMENTS = ord("A")  # as CALL, but wait for GO
 GO = ord("G")
 LINK = ord("K")  # with a descriptor: serve calls of a test's process there until it ends, then go on here
@@ -32,10 +33,10 @@ READY = ord("a")
 DONE = ord("d")
 BROKEN = ord("b")  # did not load: one byte kind (s: syntax, e: exception), cause NUL text
 BRANCHED = ord("k")  # a branch has ended: its wait status (4 bytes)
-# To a test's process: TEST, with the descriptor of its link to a solution. On the link it sends CALL or
-# NAMED and gets VALUE, FAILED or REFUSED.
+# To a test's process: TEST, with the descriptor of its link to a solution. On the link it sends CALL
+# or ASK and gets VALUE, FAILED or REFUSED, as objects.py says.
 TEST = ord("T")
-# From a test's process.
+# From a test's process, and of a test in the solution's own.
 PASSED = ord("p")
 WRONG = ord("w")  # an assertion failed: text
 ERROR = ord("x")  # cause NUL text

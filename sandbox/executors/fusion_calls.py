@@ -84,6 +84,8 @@ def check(test: Test) -> None:
     if not isinstance(test, CallTest):
         raise ValueError(f"SandboxFusion's dialect runs no {type(test).__name__}")
     codec.check_plain(test.args, "args")
+    if test.kwargs:
+        raise ValueError("SandboxFusion's dialect passes no CallTest.kwargs: give positional arguments")
 
 
 def script(program: Program, test: Test | None) -> Script:

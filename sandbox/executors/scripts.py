@@ -91,7 +91,7 @@ class _Keep(Judge):
         if kind != frames.VALUE:
             return super().outcome(kind, body)
         try:
-            self.value = codec.decode(body, 0)
+            self.value = codec.decode(body, _only_plain)
         except codec.CodecError as error:
             return Verdict.violation, "protocol", str(error)
         return Verdict.passed, "", ""
@@ -146,6 +146,10 @@ class ScriptRun:
         elif cause.startswith("exit ") and cause[5:].isdigit():
             verdict, cause, code = Verdict.passed, "", int(cause[5:])
         return Execution(verdict, cause, out, err, code, ran.wall_seconds, files, ran.notes)
+
+
+def _only_plain(code: int, fields: list[Any]) -> Any:
+    raise codec.CodecError("not plain data")
 
 
 def _checked(value: Any) -> tuple[bytes, bytes, int, tuple[tuple[str, bytes], ...]]:

@@ -33,7 +33,6 @@ from ..verdict import InfraError, Result, SandboxError
 from .orders import Answer, Execution, Order, Script
 
 VERSION = 1
-MAX_HASHED = 20_000  # items of a set or dict in a value: ints that share a hash make larger ones a burden
 _Class = TypeVar("_Class")
 
 KINDS: dict[str, type] = {"program": Program, "matrix": MatrixJob, "timing": TimingJob, "script": Script}
@@ -113,7 +112,7 @@ def unpack(data: Any, place: str) -> Any:
     """A value from `pack`, or plain JSON as it stands."""
     if isinstance(data, dict) and set(data) == {"$codec"}:
         try:
-            return codec.decode(_bytes(data["$codec"], place), MAX_HASHED)
+            return codec.decode(_bytes(data["$codec"], place))
         except codec.CodecError as error:
             raise WireError(f"{place}: {error}") from None
     try:

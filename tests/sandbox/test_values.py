@@ -33,7 +33,7 @@ def test_tests_and_programs_refuse_what_cannot_be_run():
     for bad in (
         lambda: CallTest([1], 2),
         lambda: CallTest((object(),), 2),
-        lambda: CallTest((1,), iter([])),
+        lambda: CallTest((1,), [object()]),
         lambda: CallTest((1,), 2, -1.0),
         lambda: Program("x", "not a name", ()),
         lambda: TimingJob([], "f", [[1]]),
