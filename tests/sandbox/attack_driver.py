@@ -82,11 +82,12 @@ def usage():
     files = size = 0
     for top in ("/tmp", "/dev/shm"):
         device = os.stat(top).st_dev
-        for folder, names, found in os.walk(top):
+        for folder, names, files_here in os.walk(top):
             names[:] = [n for n in names if os.lstat(os.path.join(folder, n)).st_dev == device]
-            for name in found:
+            for name in files_here:
                 with contextlib.suppress(OSError):
-                    size += os.lstat(os.path.join(folder, name)).st_size
+                    found = os.lstat(os.path.join(folder, name))
+                    size += min(found.st_size, 512 * found.st_blocks)  # a sparse file takes little
                     files += 1
     return files, size
 

@@ -84,8 +84,12 @@ def run(record, options, output):
         output: A path for the report, in a folder that this user can write.
 
     Returns:
-        The driver's facts, with `died` ("" or what was left of the harness's last words).
+        The driver's facts, with `died` ("" or the harness's last words).
+
+    Raises:
+        RuntimeError: The outer box could not be made; that says nothing about the attack.
     """
+    output = Path(output).resolve()
     driver = [sys.executable, str(HERE / "attack_driver.py"), str(REPO), json.dumps(asdict(options))]
     done = subprocess.run(
         box_command(options.mode, output, *driver),
@@ -93,8 +97,10 @@ def run(record, options, output):
         capture_output=True,
         cwd="/",
     )
-    text = Path(output).read_text() if Path(output).exists() else ""
-    Path(output).unlink(missing_ok=True)
+    text = output.read_text() if output.exists() else ""
+    output.unlink(missing_ok=True)
+    if not text and (done.returncode == 125 or b"outer_box.py" in done.stderr):
+        raise RuntimeError(f"no outer box: {done.stderr.decode('utf-8', 'replace')[-2000:]}")
     if not text:
         words = (done.stdout[-1000:] + done.stderr[-3000:]).decode("utf-8", "replace")
         return {
