@@ -1,11 +1,28 @@
-"""A program's own directory where no file system of its own bounds it: how much is in it, and its removal."""
+"""A program's own directory where no file system of its own bounds it: how much is in it, and its removal.
+
+Nurseries and zygotes do this in a process apart, so that names that one program gave to its files stay out of
+the memory that later programs inherit.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 MOST_BYTES = 16 * 2**20  # as in a box
 MOST_FILES = 1024
+
+
+def apart(action: Callable[[str], bool], path: str) -> bool:
+    """What an action says of a path, done in a process of its own; False if that fails."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if action(path) else 1
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def too_many(path: str) -> bool:
@@ -27,8 +44,12 @@ def too_many(path: str) -> bool:
     return False
 
 
-def remove(path: str, within: int | None = None) -> None:
-    """Remove a directory and all in it, also what a program locked against its own user; follow no link."""
+def remove(path: str, within: int | None = None) -> bool:
+    """Remove a directory and all in it, also what a program locked against its own user; follow no link.
+
+    Returns:
+        Whether all of it is gone.
+    """
     try:
         handle = _open_directory(path, within)
         try:
@@ -41,8 +62,11 @@ def remove(path: str, within: int | None = None) -> None:
         finally:
             os.close(handle)
         os.rmdir(path, dir_fd=within)
+    except FileNotFoundError:
+        return True
     except OSError:
-        pass
+        return False
+    return True
 
 
 def _open_directory(path: str, within: int | None) -> int:

@@ -19,6 +19,7 @@ from ..isolation.place import PLACES
 from . import birth, files, zygote
 
 _PATIENCE = 2.0
+_SWEEP = 0.5
 
 
 class Nursery:
@@ -115,9 +116,10 @@ class Nursery:
             time.sleep(0.001)
         if self._groups is not None:
             self._groups.close()
-            self._groups.sweep()
+            self._groups.sweep(_SWEEP)
         if self._work:
             files.remove(self._work)
+            sweep(self._top)
 
 
 def _children() -> list[int]:
@@ -129,7 +131,7 @@ def _clear(plan: birth.Plan) -> None:
     if plan.group is not None:
         plan.group.remove()
     if plan.work:
-        files.remove(plan.work)
+        files.apart(files.remove, plan.work)
 
 
 def sweep(top: str) -> None:

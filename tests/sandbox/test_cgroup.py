@@ -72,7 +72,9 @@ def test_names_tell_whether_their_maker_lives():
     prefix, _, started = own.rpartition("-")
     assert not names.dead(own) and not names.foreign(own)
     assert names.dead(f"{prefix}-{int(started) + 1}"), "the number was given again to a later process"
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
     assert names.dead(f"{own.rsplit('-', 2)[0]}-{int(gone.stdout)}-1")
     other = own.replace(own.split("-")[1], "1")
     assert names.foreign(other) and not names.dead(other)

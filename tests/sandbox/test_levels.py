@@ -1,4 +1,4 @@
-"""Levels of isolation: what each one promises holds, what it lacks is said, and none takes another's place."""
+"""Levels of isolation: what each promises holds, what it lacks is said, and none takes another's place."""
 
 import json
 import os
@@ -70,7 +70,9 @@ def test_what_is_missing_follows_from_what_the_engine_found(level):
     assert ("cgroup (read-only)" in missing) == (level != "none")
     assert ("separate user (not root)" in missing) == (level != "full")
     assert levels.describe("full", FACTS).missing == ()
-    assert levels.describe(level, FACTS).memory_limit_kind.startswith("none" if level == "none" else "address")
+    assert levels.describe(level, FACTS).memory_limit_kind.startswith(
+        "none" if level == "none" else "address"
+    )
 
 
 SCRIPT_OF_ALL = """
@@ -111,7 +113,9 @@ def test_levels_work_as(mode, tmp_path):
     found = json.loads(output.read_text())
     for level in levels.LEVELS:
         if "problem" in found[level]:
-            assert mode == "root" and level == "seccomp" and "other users cannot read" in found[level]["problem"]
+            assert (
+                mode == "root" and level == "seccomp" and "other users cannot read" in found[level]["problem"]
+            )
             continue
         assert found[level]["verdict"] == "passed", found[level]
         assert set(levels.PROMISES[level]) <= set(found[level]["held"]), found[level]
@@ -211,7 +215,9 @@ def test_files_together_are_bounded_where_no_file_system_bounds_them(level):
         "        with open(f'x{i}', 'wb') as file:\n            file.write(bytes(2**20))"
     )
     with opened(level) as box:
-        big, after = box.run([Program(source, "f", (CallTest((), 0),)), Program(NAMES, "f", (CallTest((), []),))])
+        big, after = box.run(
+            [Program(source, "f", (CallTest((), 0),)), Program(NAMES, "f", (CallTest((), []),))]
+        )
     assert big.verdict is Verdict.output_limit, big
     assert after.verdict is Verdict.passed, "the next program finds an empty directory"
 
@@ -239,7 +245,8 @@ def test_a_program_may_use_its_own_directory_and_leaves_nothing_there(level):
 def test_threads_numbers_and_late_imports_work_at_every_filtered_level(level):
     source = (
         "import threading, decimal, asyncio, json, datetime\n"
-        "def f(n):\n    out = []\n    t = threading.Thread(target=out.append, args=(n,)); t.start(); t.join()\n"
+        "def f(n):\n    out = []\n    t = threading.Thread(target=out.append, args=(n,))\n"
+        "    t.start(); t.join()\n"
         "    async def g(): return str(decimal.Decimal(n) / 4)\n"
         "    return [out, asyncio.run(g()), json.dumps([n])]"
     )
@@ -262,7 +269,9 @@ def test_installed_packages_cannot_be_read_at_level_filter():
 
     path = numpy.__file__
     with opened("filter") as box:
-        source = f"def f():\n    try:\n        return len(open({path!r}).read())\n    except OSError: return 0"
+        source = (
+            f"def f():\n    try:\n        return len(open({path!r}).read())\n    except OSError: return 0"
+        )
         (result,) = box.run([Program(source, "f", (CallTest((), 0),))])
     assert result.verdict is Verdict.passed, result
 
