@@ -139,7 +139,7 @@ def sweep(top: str) -> None:
     with os.scandir(top) as entries:
         for entry in entries:
             if names.dead(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                files.remove(entry.path)
+                files.apart(files.remove, entry.path)
 
 
 def main(settings: dict[str, Any]) -> None:
