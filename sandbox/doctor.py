@@ -160,8 +160,23 @@ def _level(name: str) -> LevelReport:
 
 
 def _languages() -> tuple[Row, ...]:
-    """Toolchains of other languages; filled by the registry of languages."""
-    return ()
+    """Toolchains of other languages, by running their own examples; none where no box can be had."""
+    from .languages import report as try_all
+
+    try:
+        found = try_all()
+    except SandboxError:
+        return ()
+    return tuple(
+        Row(
+            row.name,
+            row.works,
+            f"programs in {row.name}",
+            row.detail or row.version,
+            row.remedy if not row.works else "",
+        )
+        for row in found
+    )
 
 
 def _primitives() -> tuple[Row, ...]:

@@ -17,8 +17,8 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from . import checking, launch, wire, zygote
-from .endings import Outcome, broken, ending, raise_if_lost
-from .jobs import MAX_TIMEOUTS, Report, TestSet
+from .endings import MAX_TIMEOUTS, Outcome, broken, ending, raise_if_lost
+from .jobs import Report, TestSet
 from .nursing import Lost
 from .session import Limits, Session
 from .streams import Streams
