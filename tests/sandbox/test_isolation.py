@@ -116,6 +116,12 @@ def test_with_a_filter_alone_no_file_is_opened_for_writing_or_changed(machine):
         assert say(name) == EPERM, name
     own = teller(machine, seccomp.zygote_filter(seccomp.OWN_FILES))
     assert own("openat", 0, 0, os.O_CREAT | os.O_WRONLY) == own("unlinkat") == own("mkdirat") == ALLOW
+    assert (
+        own("openat", 0, 0, os.O_TRUNC | os.O_WRONLY) == own("openat", 0, 0, os.O_TRUNC | os.O_RDWR) == ALLOW
+    )
+    assert own("openat", 0, 0, 0) == ALLOW
+    # Landlock lets these through before its version 3.
+    assert own("openat", 0, 0, os.O_TRUNC) == own("truncate") == own("openat2") == EPERM
 
 
 @pytest.mark.parametrize("kind", [seccomp.BOXED, seccomp.OWN_FILES, seccomp.READING])
