@@ -6,7 +6,9 @@ the memory that later programs inherit.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 
 MOST_BYTES = 16 * 2**20  # as in a box
@@ -39,29 +41,25 @@ def too_many(path: str) -> bool:
                         return True
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # deeper than can be looked at
+                return True
     return False
 
 
-def remove(path: str, within: int | None = None) -> bool:
-    """Remove a directory and all in it, also what a program locked against its own user; follow no link.
+def remove(path: str) -> bool:
+    """Remove a directory and all in it, however deep and whatever its modes; follow no link.
 
     Returns:
         Whether all of it is gone.
     """
     try:
-        handle = _open_directory(path, within)
+        top = _open(path, None)
         try:
-            with os.scandir(handle) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        remove(entry.name, handle)
-                    else:
-                        os.unlink(entry.name, dir_fd=handle)
+            _empty(top)
         finally:
-            os.close(handle)
-        os.rmdir(path, dir_fd=within)
+            os.close(top)
+        os.rmdir(path)
     except FileNotFoundError:
         return True
     except OSError:
@@ -69,7 +67,30 @@ def remove(path: str, within: int | None = None) -> bool:
     return True
 
 
-def _open_directory(path: str, within: int | None) -> int:
+def _empty(top: int) -> None:
+    """Take what lies in directories up to the top, level by level: neither paths nor calls get longer."""
+    moved, mark = 0, os.urandom(8).hex()  # a name that no program can have taken before
+    while names := os.listdir(top):
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=top)
+                continue
+            inner = _open(name, top)
+            try:
+                for below in os.listdir(inner):
+                    if stat.S_ISDIR(os.stat(below, dir_fd=inner, follow_symlinks=False).st_mode):
+                        os.close(_open(below, inner))  # a directory that is moved must be writable
+                        os.rename(below, f"{mark}-{moved}", src_dir_fd=inner, dst_dir_fd=top)
+                        moved += 1
+                    else:
+                        os.unlink(below, dir_fd=inner)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+
+
+def _open(path: str, within: int | None) -> int:
+    """A directory, made readable and writable to its owner."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     handle = -1
     try:
