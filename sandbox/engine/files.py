@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 MOST_BYTES = 16 * 2**20  # as in a box
 MOST_FILES = 1024
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def apart(action: Callable[[str], bool], path: str) -> bool:
@@ -54,17 +55,29 @@ def remove(path: str) -> bool:
         Whether all of it is gone.
     """
     try:
-        top = _open(path, None)
-        try:
-            _empty(top)
-        finally:
-            os.close(top)
+        _empty_and_close(_open(path, None))
         os.rmdir(path)
     except FileNotFoundError:
         return True
     except OSError:
         return False
     return True
+
+
+def clear(path: str) -> bool:
+    """As `remove`, but keep the directory itself, and its mode."""
+    try:
+        _empty_and_close(os.open(path, _FLAGS))
+    except OSError:
+        return False
+    return True
+
+
+def _empty_and_close(top: int) -> None:
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
 
 
 def _empty(top: int) -> None:
@@ -91,13 +104,12 @@ def _empty(top: int) -> None:
 
 def _open(path: str, within: int | None) -> int:
     """A directory, made readable and writable to its owner."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     handle = -1
     try:
-        handle = os.open(path, flags, dir_fd=within)
+        handle = os.open(path, _FLAGS, dir_fd=within)
         os.fchmod(handle, 0o700)
     except PermissionError:
         if handle < 0:
             os.chmod(path, 0o700, dir_fd=within)
-            handle = os.open(path, flags, dir_fd=within)
+            handle = os.open(path, _FLAGS, dir_fd=within)
     return handle

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import struct
 import time
 from _socket import SCM_RIGHTS, SOL_SOCKET, socket
@@ -36,6 +37,8 @@ class Nursery:
         self._work = ""
         self._count = 0
         self._children: dict[int, birth.Plan] = {}
+        self._handles: set[int] = set()  # one for each zygote
+        self._poll = select.poll()
         self._groups, self._no_groups = cgroup.open_groups() if self._place.limited else (None, "")
         if self._groups is not None:
             self._groups.sweep()
@@ -70,6 +73,7 @@ class Nursery:
             _clear(plan)
             raise
         self._children[born.pid] = plan
+        self._watch(born.pid)
         facts = {
             "landlock": born.landlock,
             "cgroup": self._groups.version if self._groups else "",
@@ -78,6 +82,27 @@ class Nursery:
             "group": plan.group.facts() if plan.group else None,
         }
         return born, facts
+
+    def _watch(self, pid: int) -> None:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:  # gone already: reaped with the next request
+            return
+        self._handles.add(handle)
+        self._poll.register(handle, select.POLLIN)
+
+    def wait(self, orders: socket) -> None:
+        """Wait for a request or the supervisor's end; clear up at once after a zygote that ends meanwhile."""
+        self._poll.register(orders, select.POLLIN)
+        while True:
+            found = [fd for fd, _ in self._poll.poll()]
+            for fd in self._handles.intersection(found):
+                self._poll.unregister(fd)
+                os.close(fd)
+                self._handles.discard(fd)
+            if orders.fileno() in found:
+                return
+            self.reap()
 
     def _plan(self, box: dict[str, Any] | None) -> birth.Plan:
         self._count += 1
@@ -156,8 +181,10 @@ def main(settings: dict[str, Any]) -> None:
     except Exception as error:
         problem = f"library: {type(error).__name__}: {error}"[:400]
     try:
-        while request := orders.recv(65536):
-            if not _answer(orders, nursery, request[1:], problem):
+        while True:
+            nursery.wait(orders)
+            request = orders.recv(65536)
+            if not request or not _answer(orders, nursery, request[1:], problem):
                 break
     finally:
         nursery.close()

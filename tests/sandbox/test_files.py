@@ -22,7 +22,7 @@ def deep(top, depth, name="d"):
 def test_a_tree_deeper_than_any_path_is_removed(tmp_path):
     top = tmp_path / "top"
     top.mkdir()
-    handle = deep(top, 5000)
+    handle = deep(top, 2500)
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=handle))
     os.close(handle)
     assert files.remove(str(top)) and not top.exists()

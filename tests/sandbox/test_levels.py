@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -280,3 +281,24 @@ def test_unknown_levels_are_refused_by_name():
     with pytest.raises(ValueError, match=r"'strong'.*full, filter, seccomp, process, none"):
         Sandbox(1, require="strong")
     assert issubclass(IsolationUnavailable, SandboxError)
+
+
+DEEP = (
+    "import os\ndef f():\n    for _ in range(900):\n        os.mkdir('d')\n        os.chdir('d')\n"
+    "    os.mkdir('locked', 0)\n    return os.getpid() and 1"
+)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("level", ["full", "filter", "process"])
+def test_directories_of_any_depth_are_gone_before_the_next_program(level):
+    with opened(level) as box:
+        deep, after = box.run(
+            [Program(DEEP, "f", (CallTest((), 1),)), Program(NAMES, "f", (CallTest((), []),))]
+        )
+        assert deep.verdict is Verdict.passed, deep
+        assert after.verdict is Verdict.passed, after
+        if level != "full":
+            nursery = box._client.info["nursery"]
+            top = next(Path(tempfile.gettempdir()).glob(f"sandbox-*-{nursery}-*"))
+            assert all(not any(place.iterdir()) for place in top.iterdir()), "at once, not at the end"
