@@ -1,6 +1,4 @@
-"""What this machine gives the sandbox: primitives tried one by one, then a few harmless attacks on a real
-box.
-"""
+"""What this machine gives the sandbox: primitives one by one, then every level under harmless attacks."""
 
 from __future__ import annotations
 
@@ -12,24 +10,38 @@ from typing import Any
 from .client import ENGINE_ENVIRONMENT, engine_command
 from .isolation import levels
 from .limits import Limits
-from .pool import Sandbox
+from .pool import Sandbox, Trial
 from .program import CallTest, CodeTest, Program
-from .verdict import Result, SandboxError, Verdict, clean_text
+from .verdict import Isolation, Result, SandboxError, Verdict, clean_text
 
 _NEEDS = {
     "user_namespace": ("full", levels.REMEDIES["unshare"]),
     "all_namespaces": ("full", levels.REMEDIES["unshare"]),
-    "seccomp": ("full", levels.REMEDIES["seccomp"]),
-    "no_new_privs": ("full", "Linux 3.5 or later"),
-    "rlimits": ("process", "the hard limits of this session are too low; see `ulimit -H -a`"),
+    "seccomp": ("full, filter, seccomp", levels.REMEDIES["seccomp"]),
+    "no_new_privs": ("full, filter, seccomp", "Linux 3.5 or later"),
+    "landlock": ("filter; more for full", levels.REMEDIES["landlock"]),
+    "cgroup": ("more for every level", levels.REMEDIES["cgroup"]),
+    "rlimits": ("all but none", "the hard limits of this session are too low; see `ulimit -H -a`"),
     "process_limit": ("full", "without it a box holds off thread floods by its address space only"),
-    "pidfd": ("process", "Linux 5.3 or later; a seccomp profile of the container may refuse pidfd_open"),
+    "pidfd": ("all", "Linux 5.3 or later; a seccomp profile of the container may refuse pidfd_open"),
+    "instruction_counter": (
+        "steadier timing",
+        "a processor that counts for this (virtual) machine, and kernel.perf_event_paranoid at 2 or less",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One primitive, or one attack on a box."""
+    """One thing that was tried.
+
+    Attributes:
+        name: What it is.
+        works: Whether it does; of an attack: whether the level held.
+        needed_for: Levels that need it, or what it is good for.
+        detail: What was found.
+        remedy: How to get it, where it does not work.
+    """
 
     name: str
     works: bool
@@ -39,18 +51,43 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelReport:
+    """One level.
+
+    Attributes:
+        name: Its name.
+        holds: What it is, in a few words.
+        works: Whether it starts and keeps what it promises.
+        isolation: What is in force; None when it does not start.
+        problem: Why it does not work; empty when it does.
+        remedy: How to get it, where that can be said.
+        attacks: Harmless attacks on it. A weaker level leaves some doors open: that is no fault of it.
+    """
+
+    name: str
+    holds: str
+    works: bool
+    isolation: Isolation | None
+    problem: str
+    remedy: str
+    attacks: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DoctorReport:
     """What works here.
 
     Attributes:
         primitives: What the kernel gives, tried one by one.
-        attacks: Harmless attack programs on a box; `works` means that the box held.
-        level: The strongest level that works, `full`, `process` or `none`.
+        levels: Every level, strongest first.
+        languages: Toolchains of other languages.
+        level: The strongest level that works; `none` when not even a process can be started.
         problem: Why `full` does not work; empty when it does.
     """
 
     primitives: tuple[Row, ...]
-    attacks: tuple[Row, ...]
+    levels: tuple[LevelReport, ...]
+    languages: tuple[Row, ...]
     level: str
     problem: str
 
@@ -92,42 +129,54 @@ _ATTACKS: tuple[tuple[str, str, tuple[CallTest | CodeTest, ...], _Judge], ...] =
         _verdict(Verdict.output_limit),
     ),
 )
-_REACH = (
-    ("fork", "no new processes"),
-    ("exec", "no other programs"),
-    ("signal", "no signals to others"),
-    ("network", "no network"),
-    ("read", "no files of this machine"),
-    ("write", "no writing outside its own /tmp"),
-    ("environment", "no environment"),
-)
+_EVERYWHERE = tuple(name for name in levels.DOORS if name not in ("limits", "modes", "change"))
+_TINY = Limits(cpu_seconds=0.3, wall_seconds=3.0, memory_mb=256)
 
 
 def report() -> DoctorReport:
-    """Try everything; takes about a second.
+    """Try everything; takes a few seconds.
 
     Raises:
-        SandboxError: Not even a separate process could be started.
+        SandboxError: The engine's interpreter cannot even be started.
     """
     primitives = _primitives()
-    problem = ""
+    found = tuple(_level(name) for name in levels.LEVELS)
+    level = next((row.name for row in found if row.works), "none")
+    return DoctorReport(primitives, found, _languages(), level, found[0].problem)
+
+
+def _level(name: str) -> LevelReport:
+    holds = levels.HOLDS[name]
     try:
-        with Sandbox(1, limits=Limits(cpu_seconds=0.3, wall_seconds=3.0, memory_mb=256)) as sandbox:
-            attacks = _attacks(sandbox)
-        level = "full" if all(row.works for row in attacks) else "none"
-        if level == "none":
-            problem = "a box did not hold: " + ", ".join(row.name for row in attacks if not row.works)
+        with Trial(1, require=name, limits=_TINY) as sandbox:
+            attacks = _attacks(sandbox, name)
+            isolation = sandbox.isolation
     except SandboxError as error:
-        attacks, problem, level = (), str(error), _weaker()
-    return DoctorReport(primitives, attacks, level, problem)
+        problem = str(error)
+        return LevelReport(name, holds, False, None, problem, levels.remedy(problem), ())
+    failed = [row.name for row in attacks if row.needed_for and not row.works]
+    problem = f"it did not hold: {', '.join(failed)}" if failed else ""
+    return LevelReport(name, holds, not failed, isolation, problem, "", attacks)
 
 
-def _weaker() -> str:
+def _languages() -> tuple[Row, ...]:
+    """Toolchains of other languages, by running their own examples; none where no box can be had."""
+    from .languages import report as try_all
+
     try:
-        Sandbox(1, require="process").close()
+        found = try_all()
     except SandboxError:
-        return "none"
-    return "process"
+        return ()
+    return tuple(
+        Row(
+            row.name,
+            row.works,
+            f"programs in {row.name}",
+            row.detail or row.version,
+            row.remedy if not row.works else "",
+        )
+        for row in found
+    )
 
 
 def _primitives() -> tuple[Row, ...]:
@@ -144,39 +193,22 @@ def _primitives() -> tuple[Row, ...]:
         raise SandboxError(f"the probe did not run: {clean_text(done.stderr)}")
     rows = []
     for line in done.stdout.splitlines():
-        name, _, failure = line.partition("\t")
-        level, remedy = _NEEDS[name]
-        rows.append(Row(name, not failure, level, clean_text(failure), "" if not failure else remedy))
+        name, works, detail = line.split("\t")
+        use, remedy = _NEEDS[name]
+        rows.append(Row(name, works == "yes", use, clean_text(detail), "" if works == "yes" else remedy))
     return tuple(rows)
 
 
-def _attacks(sandbox: Sandbox) -> tuple[Row, ...]:
+def _attacks(sandbox: Sandbox, level: str) -> tuple[Row, ...]:
+    """Attacks that must be held have the level's name in `needed_for`."""
     programs = [Program(source, "f", tests, name) for name, source, tests, _ in _ATTACKS]
     rows = []
     for result, (name, _, _, held) in zip(sandbox.run(programs, all_tests=True), _ATTACKS, strict=True):
-        rows.append(Row(name, held(result), "full", f"{result.verdict} {result.cause}".strip(), ""))
-    tests = tuple(CallTest((what,), True) for what, _ in _REACH)
+        promised = "" if level == "none" and name == "memory is bounded" else level
+        rows.append(Row(name, held(result), promised, f"{result.verdict} {result.cause}".strip(), ""))
+    tests = tuple(CallTest((what,), True) for what in _EVERYWHERE)
     (result,) = sandbox.run([Program(levels.self_check(), "reach", tests)], all_tests=True)
-    for cell, (_, name) in zip(result.cells, _REACH, strict=True):
-        rows.append(Row(name, cell.verdict is Verdict.passed, "full", cell.cause, ""))
+    for cell, what in zip(result.cells, _EVERYWHERE, strict=True):
+        promised = level if what in levels.PROMISES[level] else ""
+        rows.append(Row(levels.DOORS[what], cell.verdict is Verdict.passed, promised, cell.cause, ""))
     return tuple(rows)
-
-
-def render(found: DoctorReport) -> str:
-    """The report as plain text."""
-    lines = ["Kernel primitives (tried one by one)"]
-    for row in found.primitives:
-        mark = "yes" if row.works else "NO "
-        lines.append(f"  {mark}  {row.name:16}  needed for {row.needed_for:8} {row.detail}".rstrip())
-        if row.remedy:
-            lines.append(f"       how to get it: {row.remedy}")
-    if found.attacks:
-        lines += ["", "Attacks on a box"]
-        lines += [
-            f"  {'held' if row.works else 'OPEN'}  {row.name:32} {row.detail}".rstrip()
-            for row in found.attacks
-        ]
-    lines += ["", f"Isolation level available: {found.level}"]
-    if found.problem:
-        lines.append(f"Why not full: {found.problem}")
-    return "\n".join(lines)

@@ -274,7 +274,7 @@ class Sandbox:
         return TimingRun(self._client, job, self._lowered(job.limits or self._limits)[0])
 
 
-class _Trial(Sandbox):
+class Trial(Sandbox):
     """Only to see whether a level works: proposes no other one, announces nothing."""
 
     _trial = True
@@ -282,7 +282,7 @@ class _Trial(Sandbox):
 
 def _works(level: str) -> bool:
     try:
-        _Trial(1, require=level).close()
+        Trial(1, require=level).close()
     except SandboxError:
         return False
     return True

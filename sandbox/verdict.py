@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from .limits import Limits
 
+Level = Literal["full", "filter", "seccomp", "process", "none"]
 VerdictTrust = Literal["isolated", "forgeable"]
 
 

@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from codegen_eval.config import Config
 from codegen_eval.runs import RunDir, read_jsonl
+from sandbox.verdict import Level
 
 if TYPE_CHECKING:
     from codegen_eval.evaluation import Rows, Task
@@ -48,7 +49,7 @@ class EvalConfig(Config):
     """Wall-clock limit of each test, for programs that sleep."""
     memory_mb: PositiveInt = 1024
     """Memory limit of a program, MiB."""
-    isolation: Literal["full", "process"] = "full"
+    isolation: Level = "full"
     """Isolation to insist on; `codealign doctor` shows what this machine allows."""
     workers: PositiveInt | None = None
     """Programs that run at the same time; by default as many as there are cores."""

@@ -17,7 +17,7 @@ from codegen_eval.progress import track
 from codegen_eval.records import Prompt
 from codegen_eval.runs import RunDir, read_jsonl
 from codegen_eval.samples import read_samples
-from sandbox import Limits, Sandbox
+from sandbox import Level, Limits, Sandbox
 
 DESCRIPTION = "Runs the model's programs on the model's tests and the docstring's examples."
 PROBLEMS_PER_PART = 8
@@ -46,6 +46,8 @@ class ExecuteConfig(Config):
     """Backstop for programs that wait instead of computing."""
     memory_mb: int = Field(default=512, gt=0)
     """Memory of one program."""
+    isolation: Level = "full"
+    """Isolation to insist on; `codealign doctor` shows what this machine allows."""
     workers: int | None = Field(default=None, ge=1)
     """Sandbox workers; default by the machine."""
     overwrite: bool = False
@@ -117,7 +119,7 @@ def run(config: ExecuteConfig, runner: MatrixRunner | None = None) -> RunDir:
     if runner is not None:
         _build(config, run_dir, runner)
     else:
-        with Sandbox(workers=config.workers) as own:
+        with Sandbox(workers=config.workers, require=config.isolation) as own:
             _build(config, run_dir, own)
     counts: Counter[str] = Counter()
     for row in read_jsonl(run_dir.path / "matrices.jsonl"):

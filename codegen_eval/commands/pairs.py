@@ -17,7 +17,7 @@ from codegen_eval.pairs.efficiency import Timer, race, time_races
 from codegen_eval.pairs.job import Ranked, join, preference_rows
 from codegen_eval.progress import track
 from codegen_eval.runs import RunDir, read_jsonl
-from sandbox import Sandbox
+from sandbox import Level, Sandbox
 
 DESCRIPTION = "Builds preference pairs from what the model's own programs did on its own tests."
 PROBLEMS_PER_PART = 16
@@ -48,6 +48,8 @@ class PairsConfig(Config):
     """Runs of a timed call, of which the fastest counts."""
     seed: int = Field(default=0, ge=0)
     """Seed of all draws."""
+    isolation: Level = "full"
+    """Isolation to insist on; `codealign doctor` shows what this machine allows."""
     workers: int | None = Field(default=None, ge=1)
     """Sandbox workers for timing; default by the machine."""
     overwrite: bool = False
@@ -102,7 +104,7 @@ def run(config: PairsConfig, timer: Timer | None = None) -> RunDir:
             if timer is not None:
                 _time(run_dir, problems, timer, config.timing_repeats)
             else:
-                with Sandbox(workers=config.workers) as own:
+                with Sandbox(workers=config.workers, require=config.isolation) as own:
                     _time(run_dir, problems, own, config.timing_repeats)
         timings = {row["task_id"]: row for row in read_jsonl(run_dir.path / "timings.jsonl")}
         funnel.update(run_dir.read_json("untimed.json"))

@@ -1,11 +1,31 @@
-"""A program's own directory where no file system of its own bounds it: how much is in it, and its removal."""
+"""A program's own directory where no file system of its own bounds it: how much is in it, and its removal.
+
+Nurseries and zygotes do this in a process apart, so that names that one program gave to its files stay out of
+the memory that later programs inherit.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from collections.abc import Callable
 
 MOST_BYTES = 16 * 2**20  # as in a box
 MOST_FILES = 1024
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def apart(action: Callable[[str], bool], path: str) -> bool:
+    """What an action says of a path, done in a process of its own; False if that fails."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if action(path) else 1
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def too_many(path: str) -> bool:
@@ -22,37 +42,74 @@ def too_many(path: str) -> bool:
                         return True
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # deeper than can be looked at
+                return True
     return False
 
 
-def remove(path: str, within: int | None = None) -> None:
-    """Remove a directory and all in it, also what a program locked against its own user; follow no link."""
+def remove(path: str) -> bool:
+    """Remove a directory and all in it, however deep and whatever its modes; follow no link.
+
+    Returns:
+        Whether all of it is gone.
+    """
     try:
-        handle = _open_directory(path, within)
-        try:
-            with os.scandir(handle) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        remove(entry.name, handle)
-                    else:
-                        os.unlink(entry.name, dir_fd=handle)
-        finally:
-            os.close(handle)
-        os.rmdir(path, dir_fd=within)
+        _empty_and_close(_open(path, None))
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
     except OSError:
-        pass
+        return False
+    return True
 
 
-def _open_directory(path: str, within: int | None) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+def clear(path: str) -> bool:
+    """As `remove`, but keep the directory itself, and its mode."""
+    try:
+        _empty_and_close(os.open(path, _FLAGS))
+    except OSError:
+        return False
+    return True
+
+
+def _empty_and_close(top: int) -> None:
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+
+
+def _empty(top: int) -> None:
+    """Take what lies in directories up to the top, level by level: neither paths nor calls get longer."""
+    moved, mark = 0, os.urandom(8).hex()  # a name that no program can have taken before
+    while names := os.listdir(top):
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=top)
+                continue
+            inner = _open(name, top)
+            try:
+                for below in os.listdir(inner):
+                    if stat.S_ISDIR(os.stat(below, dir_fd=inner, follow_symlinks=False).st_mode):
+                        os.close(_open(below, inner))  # a directory that is moved must be writable
+                        os.rename(below, f"{mark}-{moved}", src_dir_fd=inner, dst_dir_fd=top)
+                        moved += 1
+                    else:
+                        os.unlink(below, dir_fd=inner)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+
+
+def _open(path: str, within: int | None) -> int:
+    """A directory, made readable and writable to its owner."""
     handle = -1
     try:
-        handle = os.open(path, flags, dir_fd=within)
+        handle = os.open(path, _FLAGS, dir_fd=within)
         os.fchmod(handle, 0o700)
     except PermissionError:
         if handle < 0:
             os.chmod(path, 0o700, dir_fd=within)
-            handle = os.open(path, flags, dir_fd=within)
+            handle = os.open(path, _FLAGS, dir_fd=within)
     return handle

@@ -261,6 +261,7 @@ class RunJob:
                 branch.status = struct.unpack("i", body)[0]
                 solution.grace_until = 0.0
                 solution.rest()
+                worker.solutions.look_for_want_of_memory(branch)
         branch.used = branch.cpu()
         self.used += branch.used
         worker.solutions.end_branch()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import struct
 import time
 from _socket import SCM_RIGHTS, SOL_SOCKET, socket
@@ -19,6 +20,7 @@ from ..isolation.place import PLACES
 from . import birth, files, zygote
 
 _PATIENCE = 2.0
+_SWEEP = 0.5
 
 
 class Nursery:
@@ -35,6 +37,8 @@ class Nursery:
         self._work = ""
         self._count = 0
         self._children: dict[int, birth.Plan] = {}
+        self._handles: set[int] = set()  # one for each zygote
+        self._poll = select.poll()
         self._groups, self._no_groups = cgroup.open_groups() if self._place.limited else (None, "")
         if self._groups is not None:
             self._groups.sweep()
@@ -69,6 +73,7 @@ class Nursery:
             _clear(plan)
             raise
         self._children[born.pid] = plan
+        self._watch(born.pid)
         facts = {
             "landlock": born.landlock,
             "cgroup": self._groups.version if self._groups else "",
@@ -77,6 +82,27 @@ class Nursery:
             "group": plan.group.facts() if plan.group else None,
         }
         return born, facts
+
+    def _watch(self, pid: int) -> None:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:  # gone already: reaped with the next request
+            return
+        self._handles.add(handle)
+        self._poll.register(handle, select.POLLIN)
+
+    def wait(self, orders: socket) -> None:
+        """Wait for a request or the supervisor's end; clear up at once after a zygote that ends meanwhile."""
+        self._poll.register(orders, select.POLLIN)
+        while True:
+            found = [fd for fd, _ in self._poll.poll()]
+            for fd in self._handles.intersection(found):
+                self._poll.unregister(fd)
+                os.close(fd)
+                self._handles.discard(fd)
+            if orders.fileno() in found:
+                return
+            self.reap()
 
     def _plan(self, box: dict[str, Any] | None) -> birth.Plan:
         self._count += 1
@@ -115,9 +141,10 @@ class Nursery:
             time.sleep(0.001)
         if self._groups is not None:
             self._groups.close()
-            self._groups.sweep()
+            self._groups.sweep(_SWEEP)
         if self._work:
             files.remove(self._work)
+            sweep(self._top)
 
 
 def _children() -> list[int]:
@@ -129,7 +156,7 @@ def _clear(plan: birth.Plan) -> None:
     if plan.group is not None:
         plan.group.remove()
     if plan.work:
-        files.remove(plan.work)
+        files.apart(files.remove, plan.work)
 
 
 def sweep(top: str) -> None:
@@ -137,7 +164,7 @@ def sweep(top: str) -> None:
     with os.scandir(top) as entries:
         for entry in entries:
             if names.dead(entry.name) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                files.remove(entry.path)
+                files.apart(files.remove, entry.path)
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -154,8 +181,10 @@ def main(settings: dict[str, Any]) -> None:
     except Exception as error:
         problem = f"library: {type(error).__name__}: {error}"[:400]
     try:
-        while request := orders.recv(65536):
-            if not _answer(orders, nursery, request[1:], problem):
+        while True:
+            nursery.wait(orders)
+            request = orders.recv(65536)
+            if not request or not _answer(orders, nursery, request[1:], problem):
                 break
     finally:
         nursery.close()

@@ -311,12 +311,16 @@ class Cradle:
         self._dirty = bool(marks & zygote.DIRTY)
         if marks & zygote.FULL:
             found.reason = found.reason or "output"
-        if status & 0x7F == 9 and not found.reason and self._group is not None:
-            with contextlib.suppress(OSError):
-                found.out_of_memory = self._group.ran_out()
+        self.look_for_want_of_memory(found)
         # Without a hello the process never reached the program: the engine's fault.
         self._end(lost=not found.clock)
         self.hub.wake(self.worker)
+
+    def look_for_want_of_memory(self, found: Session) -> None:
+        """Whether the kernel killed a process for the cap on its group; asked only when something did."""
+        if found.status & 0x7F == 9 and not found.reason and self._group is not None:
+            with contextlib.suppress(OSError):
+                found.out_of_memory = self._group.ran_out()
 
     def _end(self, lost: bool) -> None:
         found = self.session

@@ -147,7 +147,7 @@ def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, f
     glances = None if place.boxed or place.filter == seccomp.READING else GLANCE_MS
     while running:
         events = poll.poll(glances)
-        if not events and files.too_many("."):
+        if not events and files.apart(files.too_many, "."):
             marks = FULL
             _kill_all(pid, place)
         for fd, _ in events:
@@ -217,7 +217,7 @@ def _clear_work(mode: int) -> bool:
             os.unlink(name)
         except OSError:
             clean = False
-    return clean
+    return clean or files.apart(files.clear, ".")
 
 
 def preload(libraries: dict[str, Any]) -> None:

@@ -183,18 +183,23 @@ class Groups:
         for path in self._own():
             _remove_tree(path)
 
-    def sweep(self) -> None:
-        """Take away empty groups that killed nurseries left."""
-        sweep(set(self.homes.values()))
+    def sweep(self, seconds: float = 0.0) -> None:
+        """Take away groups that killed nurseries left; wait a moment for those whose processes are ending."""
+        end = time.monotonic() + seconds
+        while not sweep(set(self.homes.values())) and time.monotonic() < end:
+            time.sleep(0.005)
 
 
-def sweep(homes: set[str]) -> None:
-    """Take away groups in these directories whose nursery is gone, except those that have processes."""
+def sweep(homes: set[str]) -> bool:
+    """Take away groups in these directories whose nursery is gone; False when some have processes still."""
+    clean = True
     for home in homes:
         for name in sorted(os.listdir(home)):
             path = f"{home}/{name}"
-            if name.startswith(names.PREFIX) and (names.dead(name) or (names.foreign(name) and _old(path))):
+            if names.dead(name) or (name.startswith(names.PREFIX) and names.foreign(name) and _old(path)):
                 _remove_tree(path)
+                clean = clean and not os.path.exists(path)
+    return clean
 
 
 def _old(path: str) -> bool:

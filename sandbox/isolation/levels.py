@@ -187,7 +187,7 @@ def _missing(level: str, facts: Mapping[str, Any]) -> list[str]:
     place = PLACES[level]
     found = []
     if not place.boxed:
-        found += ["namespaces", "read-only root", "limit on the size of files together"]
+        found += ["namespaces", "read-only root", "quota of files"]
         found += [f"separate user ({facts['no_user']})"] if facts["no_user"] else []
     if not facts["landlock"]:
         found.append("Landlock")

@@ -10,9 +10,12 @@ PREFIX = "sandbox-"
 
 
 def _started(pid: int | str) -> str:
-    """Clock ticks between boot and the start of a process: with its number, nobody else's ever."""
+    """Clock ticks between boot and the start of a process: with its number, nobody else's ever. Empty when it
+    has ended and only waits to be reaped.
+    """
     with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[19]
+        fields = file.read().rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _numbering() -> int:

@@ -26,13 +26,13 @@ _KILL = (_RET, 0, 0, 0x80000000)
 _LOAD_NUMBER = (_LOAD, 0, 0, 0)
 _LOAD_ARCH = (_LOAD, 0, 0, 4)
 _LOAD_FIRST = (_LOAD, 0, 0, 16)
-# The kinds: inside a box; with Landlock, which does not govern modes and times; with nothing else, where no
-# file may be changed at all.
+# The kinds: inside a box; with Landlock, which does not govern modes and times, nor truncation before its
+# version 3; with nothing else, where no file may be changed at all.
 BOXED, OWN_FILES, READING = "boxed", "own files", "reading"
-_OWNERS = ("chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat")
+_OWNERS = ("chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat", "truncate", "openat2")
 _CHANGES = (
     *("mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat"),
-    *("symlink", "symlinkat", "truncate", "fallocate", "openat2"),
+    *("symlink", "symlinkat", "fallocate"),
 )
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, window size, FIONREAD, FIONBIO, cloexec
@@ -103,9 +103,12 @@ def _outside_a_box(kind: str) -> list[Instruction]:
     code = _only("ioctl", _listed(1, _IOCTLS, _ALLOW, _refuse()))
     code += _only("fcntl", _listed(1, _SIGNALLED, _refuse(), _ALLOW))
     code += _only("sendto", [_load(4), _equal(0, 0, 2), _load(4, True), _equal(0, 1, 0), _refuse(), _ALLOW])
-    if kind == READING:
-        for name, argument in (("open", 1), ("openat", 2)):
-            code += _only(name, [_load(argument), (_JSET, 0, 1, _WRITE_FLAGS), _refuse(), _ALLOW])
+    for name, argument in (("open", 1), ("openat", 2)):
+        if kind == READING:
+            rule = [_load(argument), (_JSET, 0, 1, _WRITE_FLAGS), _refuse(), _ALLOW]
+        else:  # truncation by a descriptor that only reads
+            rule = [_load(argument), (_JSET, 0, 2, os.O_TRUNC), (_JSET, 1, 0, 3), _refuse(), _ALLOW]
+        code += _only(name, rule)
     return code
 
 
