@@ -171,7 +171,11 @@ def _pairs() -> Iterator[Run]:
 
 def matrix(_: Path | None) -> Section:
     """100 codes x 50 tests; the unit is one pair."""
-    ways = [Way("matrix", _matrices, 1, 5000), Way("a process a pair", _pairs, 200)]
+    ways = [
+        Way("fork, for scale", _floor, 200),
+        Way("matrix", _matrices, 1, 5000),
+        Way("a process a pair", _pairs, 200),
+    ]
     known = inspect.signature(Sandbox.pass_matrix).parameters
     if "independent" in known:
         ways.append(Way("matrix, independent", lambda: _matrices(independent=True), 1, 5000))

@@ -131,6 +131,8 @@ def clean_text(text: str, limit: int = 500) -> str:
     """Text of a program made harmless for logs and terminals: bounded, control characters and surrogates
     escaped.
     """
+    if text.isprintable() and len(text) <= limit:
+        return text
     short = text if len(text) <= limit else text[:limit] + "..."
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in short

@@ -18,7 +18,7 @@ def raise_if_lost(found: Session, tries: int) -> None:
     """Give up on a process that ended by no doing of its program.
 
     A SIGKILL that was not ordered may come from outside (an administrator, the machine's want of memory) or
-    be the program's own: as long as there are tries left it is taken for the former.
+    be the program's own: the first time it is taken for the former.
 
     Args:
         found: What ended.
@@ -29,7 +29,7 @@ def raise_if_lost(found: Session, tries: int) -> None:
     """
     if found.lost:
         raise Lost("a zygote ended while it ran a program")
-    if not found.reason and ending(found)[1] == "SIGKILL" and tries + 1 < MAX_TRIES:
+    if not found.reason and ending(found)[1] == "SIGKILL" and tries == 0:
         raise Lost("a program's process was killed by nobody here")
 
 
