@@ -170,7 +170,7 @@ class Client:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(2**20)
+            data = self._socket.recv(2**16)
         except BlockingIOError:
             return
         except OSError:

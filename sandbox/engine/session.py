@@ -31,7 +31,7 @@ _LONGEST_GLANCE = 0.016
 _MUCH = 2**16  # a process that writes so much between two glances is watched instead
 GRACE = 0.3
 _MOST_STARVED = 9.0  # wall limits that a process may wait for a core, on a machine that has none for it
-_RECEIVE = 2**18
+_RECEIVE = 2**16  # larger buffers are mapped and unmapped by every call
 _AT_ONCE = 2**20  # read at a time: who writes faster than is read must not keep all others waiting
 NEVER = float("inf")
 

@@ -147,7 +147,7 @@ class Supervisor:
         if not events & ~select.EPOLLOUT:
             return
         try:
-            data = os.read(self._control, 2**20)
+            data = os.read(self._control, 2**16)
         except BlockingIOError:
             return
         except OSError:

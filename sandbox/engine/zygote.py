@@ -74,9 +74,11 @@ def serve(orders: socket, place: Place, base: int) -> None:
         place: What is in force around this process.
         base: Bytes of address space that the interpreter itself takes; a program's limit comes on top.
     """
+    poll = select.poll()
+    poll.register(orders, select.POLLIN)
     gc.collect()
     gc.freeze()
-    work_mode = os.stat(".").st_mode
+    empty = os.stat(".")
     while True:
         data, ancillary, _, _ = orders.recvmsg(64, CMSG_SPACE(4))
         if not data:
@@ -89,9 +91,9 @@ def serve(orders: socket, place: Place, base: int) -> None:
         if pid == 0:
             _child(fd, role, base + memory, cpu, processes, place)
         os.close(fd)
-        status, used, resident, marks = _watch(orders, pid, session, place)
+        status, used, resident, marks = _watch(poll, orders, pid, session, place)
         fcntl.fcntl(1, fcntl.F_SETFL, 0)
-        marks |= 0 if role == launch.KEEP or _clear_work(work_mode) else DIRTY
+        marks |= 0 if role == launch.KEEP or _clear_work(empty, place) else DIRTY
         orders.send(REPORT.pack(session, status, used, resident, marks))
 
 
@@ -136,12 +138,12 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: P
         os._exit(code)
 
 
-def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, float, int, int]:
+def _watch(
+    poll: select.poll, orders: socket, pid: int, session: int, place: Place
+) -> tuple[int, float, int, int]:
     """Wait for the program's end or an order to end it; leave no process of it behind."""
     pidfd = os.pidfd_open(pid)
-    poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    poll.register(orders, select.POLLIN)
     running = True
     marks = 0
     glances = None if place.boxed or place.filter == seccomp.READING else GLANCE_MS
@@ -162,6 +164,7 @@ def _watch(orders: socket, pid: int, session: int, place: Place) -> tuple[int, f
                 order = ORDER.unpack(data)
                 if order[0] == KILL and order[2] == session:
                     _kill_all(pid, place)
+    poll.unregister(pidfd)
     os.close(pidfd)
     if not place.boxed:
         _kill_all(pid, place)
@@ -207,17 +210,17 @@ def _kill_children() -> None:
             os.kill(int(pid), 9)
 
 
-def _clear_work(mode: int) -> bool:
+def _clear_work(empty: os.stat_result, place: Place) -> bool:
     """Empty the work directory; False when something remains that only a new box takes away."""
-    if os.stat(".").st_mode != mode:
+    now = os.stat(".")
+    if now.st_mode != empty.st_mode:
         return False
-    clean = True
-    for name in os.listdir("."):
-        try:
-            os.unlink(name)
-        except OSError:
-            clean = False
-    return clean or files.apart(files.clear, ".")
+    # A box's directory is in memory: its size grows with every name and shrinks with every one that goes.
+    if place.boxed and (now.st_size, now.st_nlink) == (empty.st_size, empty.st_nlink):
+        return True
+    if not place.boxed and not os.listdir("."):
+        return True
+    return files.apart(files.clear, ".")
 
 
 def preload(libraries: dict[str, Any]) -> None:
