@@ -82,11 +82,11 @@ class Nursing:
         Raises:
             Lost: There is none to be had; the text says at which step.
         """
+        self._reap()  # of a nursery that was killed, and of its zygotes
         try:
             return self._request(box)
         except OSError:
             self._socket.close()
-            self._reap()
             self._start()
         try:
             return self._request(box)

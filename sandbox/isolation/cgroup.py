@@ -21,9 +21,8 @@ _FILES = {
         "memory.limit_in_bytes",
         "memory.memsw.limit_in_bytes",
         "memory.oom_control",
-        "memory.max_usage_in_bytes",
     ),
-    "v2": ("memory.max", "memory.swap.max", "memory.events", "memory.peak"),
+    "v2": ("memory.max", "memory.swap.max", "memory.events"),
 }
 _OLD = 60.0
 
@@ -54,7 +53,7 @@ class Group:
 
     def __init__(self, version: str, memory: str, pids: str) -> None:
         self.version, self.memory, self.pids = version, memory, pids
-        self._limit, self._swap, self._events, self._peak = _FILES[version]
+        self._limit, self._swap, self._events = _FILES[version]
         self._capped = 0
         self._counted = 0
 
@@ -105,13 +104,6 @@ class Group:
             if line.startswith("oom_kill ")
         )
         return self._counted > before
-
-    def peak(self) -> int:
-        """Most bytes in use at a time; 0 where the kernel does not count them (v2 before Linux 5.19)."""
-        try:
-            return int(_read(f"{self.memory}/{self._peak}"))
-        except OSError:
-            return 0
 
     def remove(self, seconds: float = 1.0) -> bool:
         """End what is still in it and take it away; False when something stays."""

@@ -116,7 +116,6 @@ def test_memory_beyond_the_cap_is_killed_and_counted_once(groups):
     assert not group.ran_out()
     assert in_group(group, lambda: b"x" * (300 * MIB)) == 9
     assert group.ran_out() and not group.ran_out()
-    assert 16 * MIB <= group.peak() <= 16 * MIB + cgroup.SLACK or group.peak() == 0
     group.cap(400 * MIB)  # raised, then lowered again: the order of the two files matters
     assert in_group(group, lambda: os._exit(0 if len(b"x" * (300 * MIB)) else 1)) == 0
     group.cap(16 * MIB)

@@ -127,6 +127,13 @@ def test_what_a_killed_nursery_left_goes_with_the_next_one(level):
     assert left_behind(pids[1]) == []
 
 
+def fresh_nurseries(box, old):
+    """A nursery that took the place of the first one, and its zygotes."""
+    first = set(box._client.info["zygotes"]) | {old}
+    found = descendants(box._client.info["pid"])
+    return [pid for pid in found if "nursery" in command_line(pid) and pid not in first]
+
+
 DIRTY = "import os\ndef f(n):\n    os.makedirs(f'd/{n}', exist_ok=True)\n    return n"
 
 
@@ -138,14 +145,17 @@ def test_a_killed_nursery_is_replaced_by_one_that_never_held_a_test(level):
         (first,) = box.run(programs[:1])
         nursery = box._client.info["nursery"]
         os.kill(nursery, signal.SIGKILL)
-        results = list(box.run(programs))  # each makes a directory, so each needs a new zygote
+        (still,) = box.run(programs[:1])
+        assert not fresh_nurseries(box, nursery), "zygotes work on without it"
+        os.kill(box._client.info["zygotes"][0], signal.SIGKILL)
+        results = [still, *box.run(programs)]
         engine = box._client.info["pid"]
-        fresh = [pid for pid in descendants(engine) if "nursery" in command_line(pid) and pid != nursery]
+        fresh = fresh_nurseries(box, nursery)
         assert fresh, "a nursery is there again"
         if os.geteuid() == 0:
             assert all(secret.encode() not in memory(pid) for pid in fresh)
             assert secret.encode() in memory(engine), "the search finds what is there"
-    assert [r.verdict for r in (first, *results)] == [Verdict.passed] * 13
+    assert [r.verdict for r in (first, *results)] == [Verdict.passed] * 14
     assert until(lambda: not left_behind(nursery)), "the new one swept when it ended"
 
 
