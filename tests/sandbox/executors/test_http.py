@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sandbox import (
     CallTest,
     CodeTest,
     InfraError,
+    Isolation,
     Limits,
     MatrixJob,
     Program,
@@ -30,9 +32,10 @@ from sandbox import (
 )
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'codealign[serve]'")
-from sandbox.executors.base import Policy
+from sandbox.executors.base import Executor, Policy
 from sandbox.executors.http_client import HttpExecutor
-from sandbox.executors.orders import Script
+from sandbox.executors.http_server import Service
+from sandbox.executors.orders import Execution, Script
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
 REPO = Path(__file__).resolve().parents[3]
@@ -561,6 +564,54 @@ def test_a_service_that_is_not_there_is_an_infrastructure_error_not_a_verdict():
         assert isinstance(found, InfraError) and "patience" in found.message
         with pytest.raises(SandboxError, match=r"20 of 20 programs \(100%\) could not be run"):
             list(executor.run(map(program, range(30))))
+
+
+def test_a_sandbox_that_fails_is_not_ready_and_one_that_works_again_is():
+    class Failing(Executor):
+        workers, isolation, environment, broken = 1, Isolation("full"), "", True
+
+        def _submit(self, order):
+            future = Future()
+            if self.broken:
+                future.set_exception(SandboxError("no more processes"))
+            else:
+                future.set_result(Execution(Verdict.passed, "", b"", b"", 0, 0.0))
+            return future
+
+        def close(self):
+            pass
+
+    executor = Failing(Policy(retries=0))
+    service = Service(executor)
+
+    def ask(method, path, body=b""):
+        sent, messages = [], [{"type": "http.request", "body": body}]
+        scope = {
+            "type": "http",
+            "path": path,
+            "method": method,
+            "headers": [(b"content-type", b"application/json")],
+        }
+
+        async def receive():
+            return messages.pop() if messages else await asyncio.sleep(60)
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(service(scope, receive, send))
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    assert ask("GET", "/ready")[0] == 200
+    for _ in range(5):
+        _, answer = ask("POST", "/v1/run", json.dumps({"program": PLAIN}).encode())
+        assert answer["answer"]["infra_error"]["message"] == "no more processes"
+    status, answer = ask("GET", "/ready")
+    assert status == 503 and "no more processes" in answer["reason"]
+    status, answer = ask("POST", "/run_code", b'{"code": "1", "language": "python"}')
+    assert status == 200 and answer["status"] == "SandboxError"
+    executor.broken = False
+    assert ask("GET", "/ready")[0] == 200
 
 
 def test_no_process_is_left_when_the_server_is_killed():
