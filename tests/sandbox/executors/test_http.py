@@ -22,6 +22,7 @@ from sandbox import (
     CallTest,
     CodeTest,
     InfraError,
+    IOTest,
     Isolation,
     Limits,
     MatrixJob,
@@ -125,6 +126,8 @@ def test_programs_matrices_timings_and_scripts_come_back_as_from_the_local_pool(
         assert executor.isolation.level == "full" and executor.workers == 2
         outcomes = list(executor.run([*map(program, range(90)), exact]))
         assert [o.id for o in outcomes] == [*map(str, range(90)), "\ud800 exact"]
+        (printed,) = executor.run([Program("print(input())", "", (IOTest(b"x", "x"),))])
+        assert printed.verdict is Verdict.passed
         assert [o.verdict for o in outcomes] == [*(VERDICTS[n % 3] for n in range(90)), "passed"]
         codes = ["def f(n): return n * n", "def f(n): return n + 2"]
         (matrix,) = executor.pass_matrices([MatrixJob(codes, [CallTest((k,), k * k) for k in range(4)], "f")])
@@ -352,7 +355,7 @@ def test_run_code_answers_in_the_shape_of_sandboxfusion(server):
         ("import os\nos._exit(7)", "Failed", "Finished", 7, ""),
         ("import os\nos.kill(os.getpid(), 11)", "Failed", "Finished", -9, ""),
         ("x = bytearray(10**10)", "Failed", "Finished", 1, "MemoryError"),
-        ("print('x' * 10**8)", "Failed", "Finished", -9, "output_limit"),
+        ("while True: print('x' * 10**5)", "Failed", "Finished", -9, "output_limit"),
     ],
 )
 def test_run_code_tells_failures_apart(server, code, status, run_status, return_code, error):
@@ -376,6 +379,9 @@ def test_the_client_speaks_sandboxfusion_and_compares_outside(server):
         (Program("import sys\nsys.exit(0)", "f", (CallTest((), 1),)), "wrong_answer"),
         (Program("def f(): return print", "f", ()), "passed"),
         (Program("def f():\n while 1: 1", "f", (CallTest((), 1),), limits=Limits(0.5)), "timeout"),
+        (Program("print(2 * int(input()))", "", (IOTest("2", "4"), IOTest(b"3", "6\n"))), "passed"),
+        (Program("print(input())", "", (IOTest("2", "4"),)), "wrong_answer"),
+        (Program("print(1 / 0)", "", (IOTest("2", "4"),)), "runtime_error"),
         (Program("def f(n): return n", "f", (CodeTest("assert f(2) == 2", in_process=True),)), "passed"),
         (Program("def f(n): return 0", "f", (CodeTest("def check(c): assert c(2) == 2", in_process=True),)),
          "wrong_answer"),
@@ -387,7 +393,7 @@ def test_the_client_speaks_sandboxfusion_and_compares_outside(server):
         assert [(o.verdict, p.source) for o, (p, _) in zip(outcomes, cases, strict=True)] == [
             (verdict, p.source) for p, verdict in cases
         ]
-        assert [o.verdict_trust for o in outcomes[9:11]] == ["forgeable", "forgeable"]
+        assert [o.verdict_trust for o in outcomes[12:14]] == ["forgeable", "forgeable"]
         assert outcomes[0].isolation.level == "remote"
         with pytest.raises(ValueError, match="in_process=True"):
             executor.submit(Program("def f(n): return n", "f", (CodeTest("assert f(2) == 2"),)))
