@@ -3,6 +3,9 @@
 import contextlib
 import json
 import math
+from collections import Counter, deque
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -106,6 +109,15 @@ def test_any_program_comes_back_as_it_was(program, all_tests):
 def test_values_that_json_would_change_keep_their_types(value):
     found = there_and_back(Order(Program("", "f", (CallTest((value,), value),)))).work.tests[0]
     assert exact(found.args) == exact((value,)) and exact(found.expected) == exact(value)
+
+
+def test_declared_types_and_named_arguments_come_back_as_they_were():
+    value = (Counter("aab"), Decimal("1.50"), deque([1, 2]), datetime(2026, 1, 2, tzinfo=UTC))
+    test = CallTest((value,), value, kwargs={"key": {1: 2}})
+    found = there_and_back(Order(Program("", "f", (test,)))).work.tests[0]
+    assert found == test and found.kwargs == {"key": {1: 2}}
+    assert [type(item) for item in found.expected] == [Counter, Decimal, deque, datetime]
+    assert found.wire() == test.wire()
 
 
 def test_jobs_and_scripts_come_back_as_they_were():
