@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..matrix import MatrixJob, PassMatrix
 from ..program import Program
-from ..timing import TimingJob
+from ..timing import Timing, TimingJob
 from ..verdict import InfraError, Isolation, Result, SandboxError
-from .orders import Answer, Execution, Order, Script, Times, Work
+from .orders import Answer, Execution, Order, Script, Work
 from .sharing import Desk, Stats
 
 if TYPE_CHECKING:
@@ -205,8 +208,16 @@ class Executor(ABC):
         """
         return self._ordered(jobs, self._begin)
 
-    def time_many(self, jobs: Iterable[TimingJob]) -> Iterator[Times]:
+    def time_many(self, jobs: Iterable[TimingJob]) -> Iterator[NDArray[np.float64]]:
         """CPU seconds of calls; see `Sandbox.time_calls`.
+
+        Raises:
+            SandboxError: A job could not be done.
+        """
+        return (timing.seconds for timing in self.measure(jobs))
+
+    def measure(self, jobs: Iterable[TimingJob]) -> Iterator[Timing]:
+        """As `time_many`, with how steady the measurements were.
 
         Raises:
             SandboxError: A job could not be done.

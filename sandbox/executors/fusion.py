@@ -17,18 +17,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .. import languages
 from ..limits import Limits
 from ..verdict import SandboxError, Verdict
 from . import wire
 from .orders import Answer, Execution, Script
+from .scripts import check_path
 
 DEFAULT_TIMEOUT = 10.0
-_ALIASES = {"nodejs": "javascript"}
 
 
 def language_names() -> tuple[str, ...]:
     """Languages that scripts are run in."""
-    return ("python",)
+    return languages.names()
 
 
 def script_of_request(data: Any) -> Script:
@@ -44,11 +45,10 @@ def script_of_request(data: Any) -> Script:
             raise wire.WireError(f"{name}: expected text")
     if data.get("args"):
         raise wire.WireError("args: arguments of pytest are not supported")
-    language = _ALIASES.get(data["language"], data["language"])
-    if language not in language_names():
-        raise wire.WireError(
-            f"language: {language!r} is not run here; there are {', '.join(language_names())}"
-        )
+    try:
+        language = languages.get(data["language"]).name
+    except ValueError as error:
+        raise wire.WireError(str(error)) from None
     stdin = data.get("stdin")
     if not isinstance(stdin, str | None):
         raise wire.WireError("stdin: expected text or null")
@@ -91,8 +91,10 @@ def _names(paths: Any) -> tuple[str, ...]:
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise wire.WireError("fetch_files: expected a list of paths")
     for path in paths:
-        if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
-            raise wire.WireError(f"path {path!r} is not inside the working directory")
+        try:
+            check_path(path)
+        except ValueError as error:
+            raise wire.WireError(str(error)) from None
     return tuple(paths)
 
 
@@ -100,40 +102,42 @@ def response(answer: Answer) -> dict[str, Any]:
     """The response to a `/run_code` request."""
     if not isinstance(answer, Execution):
         raise SandboxError(f"a script was answered by a {type(answer).__name__}")
+    text = answer.stderr.decode("utf-8", "replace")
+    if answer.verdict is Verdict.syntax_error:
+        compiled = _command("Finished", 0.0, 1, "", text)
+        return {**_shape("Failed", "; ".join(answer.notes)), "compile_result": compiled}
     timed_out = answer.verdict is Verdict.timeout
     code = answer.return_code
     if code is None and not timed_out:
         code = -9  # ended from outside
-    text = answer.stderr.decode("utf-8", "replace")
     if answer.verdict is not Verdict.passed and not text:
         text = f"{answer.verdict}: {answer.cause}"
-    run = {
-        "status": "TimeLimitExceeded" if timed_out else "Finished",
-        "execution_time": answer.seconds,
-        "return_code": None if timed_out else code,
-        "stdout": answer.stdout.decode("utf-8", "replace"),
-        "stderr": text,
-    }
-    return {
-        "status": "Success" if code == 0 and not timed_out else "Failed",
-        "message": "; ".join(answer.notes),
-        "compile_result": None,
-        "run_result": run,
-        "executor_pod_name": None,
-        "files": {path: base64.b64encode(content).decode("ascii") for path, content in answer.files},
-    }
+    state = "TimeLimitExceeded" if timed_out else "Finished"
+    out = answer.stdout.decode("utf-8", "replace")
+    run = _command(state, answer.seconds, None if timed_out else code, out, text)
+    found = _shape("Success" if code == 0 and not timed_out else "Failed", "; ".join(answer.notes))
+    files = {path: base64.b64encode(content).decode("ascii") for path, content in answer.files}
+    return {**found, "run_result": run, "files": files}
 
 
-def failure(error: SandboxError) -> dict[str, Any]:
-    """The response when the sandbox itself failed."""
+def _shape(status: str, message: str) -> dict[str, Any]:
     return {
-        "status": "SandboxError",
-        "message": str(error),
+        "status": status,
+        "message": message,
         "compile_result": None,
         "run_result": None,
         "executor_pod_name": None,
         "files": {},
     }
+
+
+def _command(status: str, seconds: float, code: int | None, out: str, err: str) -> dict[str, Any]:
+    return {"status": status, "execution_time": seconds, "return_code": code, "stdout": out, "stderr": err}
+
+
+def failure(error: SandboxError) -> dict[str, Any]:
+    """The response when the sandbox itself failed."""
+    return _shape("SandboxError", str(error))
 
 
 def request(script: Script) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import binascii
 from .. import codec
 from ..cells import Judge
 from ..engine import wire as frames
+from ..iotest import IOTest, to_bytes
 from ..program import CallTest, CodeTest, Program, Test
 from ..verdict import Verdict
 from .orders import Execution, Script
@@ -67,7 +68,7 @@ _say(_kind + base64.b64encode(_body).decode())
 """
 
 
-def check(test: Test) -> None:
+def check(test: Test, language: str) -> None:
     """Refuse what such a service cannot judge.
 
     Raises:
@@ -81,11 +82,18 @@ def check(test: Test) -> None:
                 "in_process=True to accept that (the result says verdict_trust='forgeable')"
             )
         return
-    if not isinstance(test, CallTest):
-        raise ValueError(f"SandboxFusion's dialect runs no {type(test).__name__}")
+    if isinstance(test, IOTest):
+        if test.checker == "custom" or test.args:
+            raise ValueError(
+                "SandboxFusion's dialect has neither checkers of one's own nor arguments of IOTests"
+            )
+        return
+    if language != "python":
+        raise ValueError(f"SandboxFusion's dialect calls functions in python only, not in {language}")
     codec.check_plain(test.args, "args")
     if test.kwargs:
         raise ValueError("SandboxFusion's dialect passes no CallTest.kwargs: give positional arguments")
+    repr(test.args)  # refuses an int of more digits than Python writes
 
 
 def script(program: Program, test: Test | None) -> Script:
@@ -93,6 +101,8 @@ def script(program: Program, test: Test | None) -> Script:
     if isinstance(test, CodeTest):
         tail = f"\n{test.source}\nif 'check' in globals():\n    check({program.entry_point})\n"
         return Script(program.source + tail, b"", program.language, limits=program.limits)
+    if isinstance(test, IOTest):
+        return Script(program.source, to_bytes(test.stdin), program.language, limits=program.limits)
     head = f"MARK = {MARK!r}\n{DRIVER}\n_SOURCE = {program.source!r}\nENTRY = {program.entry_point!r}\n"
     load = "exec(compile(_SOURCE, 'program', 'exec'), globals())\n"
     if test is None:
@@ -117,6 +127,8 @@ def outcome(test: Test | None, ran: Execution) -> tuple[Verdict, str, str]:
     if ran.verdict is not Verdict.passed:
         return ran.verdict, ran.cause, ran.stderr.decode("utf-8", "replace")
     error = ran.stderr.decode("utf-8", "replace")
+    if isinstance(test, IOTest):
+        return Judge(test).printed(ran.stdout) if ran.return_code == 0 else _failure(error, ran.return_code)
     if isinstance(test, CallTest):
         found = _frame(ran.stdout)
         if found is not None:

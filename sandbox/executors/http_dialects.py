@@ -161,7 +161,7 @@ class SandboxFusion:
             raise ValueError(f"SandboxFusion runs no {type(work).__name__}: use a codealign service")
         if isinstance(work, Program):
             for test in work.tests:
-                fusion_calls.check(test)
+                fusion_calls.check(test, work.language)
         return None
 
     def groups(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:

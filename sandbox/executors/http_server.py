@@ -24,7 +24,7 @@ from typing import Any, cast
 from ..matrix import MatrixJob
 from ..program import Program
 from ..timing import TimingJob
-from ..verdict import SandboxError
+from ..verdict import InfraError, SandboxError
 from . import fusion, wire
 from .base import Executor
 from .http_metrics import Metrics
@@ -35,6 +35,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "[::1]", "::1"))
 _LARGE = 64 * 1024  # bodies from here on are read in a thread
+_BROKEN = 5  # orders in a row that could not be run, before /ready looks closer
 _BUDGET = 8  # bodies of full size that may be held at a time
 _log = logging.getLogger("codealign.serve")
 
@@ -100,6 +101,7 @@ class Service:
         self._loopback = loopback
         self._queued = 0
         self._held = 0
+        self._failures = 0  # in a row
         self._metrics = Metrics()
         self.draining = False
 
@@ -140,6 +142,8 @@ class Service:
         self._check_host(headers)
         if path not in ("/health", "/ready"):
             self._check_token(headers)
+        if path == "/ready":
+            return await self._ready()
         if method == "GET":
             return self._get(path)
         if self.draining:
@@ -184,12 +188,20 @@ class Service:
             return 200, "text/plain; version=0.0.4; charset=utf-8", text.encode(), {}
         if path == "/v1/info":
             return 200, "application/json", wire.dumps(self._info()), {}
-        if path == "/ready":
-            reason = "shutting down" if self.draining else "queue full" if self._full(1) else ""
-            status = 503 if reason else 200
-            headers = {"retry-after": str(self._bounds.retry_seconds)} if reason else {}
-            return status, "application/json", wire.dumps({"ready": not reason, "reason": reason}), headers
         return 200, "application/json", wire.dumps({"status": "ok"}), {}
+
+    async def _ready(self) -> tuple[int, str, bytes, dict[str, str]]:
+        """Whether work is welcome; where the last orders could not be run, a small one is tried."""
+        reason = "shutting down" if self.draining else "queue full" if self._full(1) else ""
+        if not reason and self._failures >= _BROKEN:
+            try:
+                await self._executor.aexecute(Script("pass"))
+                self._failures = 0
+            except SandboxError as error:
+                reason = f"the sandbox fails: {error}"
+        headers = {"retry-after": str(self._bounds.retry_seconds)} if reason else {}
+        body = wire.dumps({"ready": not reason, "reason": reason})
+        return 503 if reason else 200, "application/json", body, headers
 
     def _info(self) -> dict[str, Any]:
         return {
@@ -210,20 +222,22 @@ class Service:
         """Read the body, take its work into the queue, wait for the answers."""
         held = 0
         try:
-            body = b""
+            taken = bytearray()
             async for piece in self._pieces(headers, receive):
                 held += len(piece)
                 self._held += len(piece)
                 if self._held > _BUDGET * self._bounds.max_body:
                     raise self._busy(503, "too many large requests at the same time")
-                body += piece
-            read = _READERS[path]
+                taken += piece
+            read, body = _READERS[path], bytes(taken)
+            del taken
             try:
                 request = await asyncio.to_thread(read, body) if len(body) > _LARGE else read(body)
             except wire.WireError as error:
                 raise HttpError(400, str(error)) from None
+            large = len(body) > _LARGE
             del body
-            return await self._run(request, receive)
+            return await self._run(request, receive, large)
         finally:
             self._held -= held
 
@@ -250,7 +264,7 @@ class Service:
                 raise HttpError(413, f"the body has more than {most} bytes, which is the most that is taken")
             yield piece
 
-    async def _run(self, request: Request, receive: Receive) -> Any:
+    async def _run(self, request: Request, receive: Receive, large: bool) -> Any:
         count = len(request.orders)
         if count > self._bounds.queue:
             text = (
@@ -263,31 +277,39 @@ class Service:
             raise self._busy(429, f"the queue is full ({self._queued} of {self._bounds.queue})")
         self._queued += count
         try:
-            return request.reply(await self._answers(request.orders, receive))
+            return request.reply(await self._answers(request.orders, receive, large))
         except SandboxError as error:
+            self._failures += 1
             if request.failed is None:
                 raise
             return request.failed(error)
         finally:
             self._queued -= count
 
-    async def _answers(self, orders: list[Order], receive: Receive) -> list[Answer]:
+    def _submit(self, orders: list[Order]) -> list[Future[Answer]]:
         futures: list[Future[Answer]] = []
         try:
             for order in orders:
                 futures.append(self._executor.submit_order(order))
-            waiting = asyncio.gather(*map(asyncio.wrap_future, futures))
         except ValueError as error:
             for future in futures:
                 future.cancel()
             raise HttpError(400, str(error)) from None
+        return futures
+
+    async def _answers(self, orders: list[Order], receive: Receive, large: bool) -> list[Answer]:
+        futures = await asyncio.to_thread(self._submit, orders) if large else self._submit(orders)
+        waiting = asyncio.gather(*map(asyncio.wrap_future, futures))
         watch = asyncio.ensure_future(_disconnected(receive))
         both: set[asyncio.Future[Any]] = {waiting, watch}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 raise ClientGone
-            return await waiting
+            answers = await waiting
+            broken = sum(isinstance(answer, InfraError) for answer in answers)
+            self._failures = self._failures + broken if broken == len(answers) else 0
+            return answers
         except ValueError as error:
             raise HttpError(400, str(error)) from None
         finally:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from ..languages import LanguageUnavailable
 from ..limits import Limits
 from ..matrix import MatrixJob
 from ..pool import Sandbox
@@ -215,6 +216,8 @@ class _Pump:
             self._running[entry] = _Job(self._sandbox, entry.order)
         except (ValueError, TypeError) as error:  # what the sandbox refuses: the asker's matter
             entry.fail(error)
+        except LanguageUnavailable as error:
+            entry.fail(Refused(str(error)))
         except SandboxError as error:
             self._backlog.lost([entry], str(error), blame=False)
             raise
@@ -269,7 +272,7 @@ class _Job:
             self._finish = state.result
         elif isinstance(work, TimingJob):
             state = sandbox._start_timing(work)
-            self._finish = state.result
+            self._finish = state.timing
         else:
             raise TypeError(
                 f"work is of type {type(work).__name__}; give a Program, MatrixJob, TimingJob or Script"

@@ -9,16 +9,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..limits import Limits
 from ..matrix import MatrixJob, PassMatrix
 from ..program import Program
-from ..timing import TimingJob
+from ..timing import Timing, TimingJob
 from ..verdict import InfraError, Isolation, Result, SandboxError, Verdict
 
-Times: TypeAlias = NDArray[np.float64]
 MAX_DEATHS = 2  # of a worker, with one program alone in it
 MAX_LOSSES = 6  # of any kind, for one piece of work
 
@@ -74,7 +70,7 @@ class Script:
 
 
 Work: TypeAlias = Program | MatrixJob | TimingJob | Script
-Answer: TypeAlias = Result | InfraError | PassMatrix | Times | Execution
+Answer: TypeAlias = Result | InfraError | PassMatrix | Timing | Execution
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,8 @@ import time
 from collections import Counter
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
-
-import ray
-from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..program import Program
 from ..verdict import Isolation, SandboxError
@@ -42,6 +39,16 @@ START_SECONDS = 120.0
 MAX_STARTS = 3  # of actors on a node that does not let them start
 _NODES_SECONDS = 5.0  # how often joined nodes are looked for
 _WAIT_SECONDS = 0.05
+
+
+@cache
+def _ray() -> Any:
+    """Ray, imported when it is first needed."""
+    import ray
+    import ray.exceptions
+    import ray.util.scheduling_strategies
+
+    return ray
 
 
 class NodeWorker:
@@ -120,6 +127,7 @@ class RayExecutor(Executor):
         **options: Any,
     ) -> None:
         super().__init__(policy)
+        ray = _ray()
         self._ours = not ray.is_initialized()
         if self._ours:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -162,7 +170,7 @@ class RayExecutor(Executor):
         """End all actors, and the cluster where it is ours."""
         self._fleet.close()
         if self._ours:
-            ray.shutdown()
+            _ray().shutdown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +198,17 @@ class _Actor:
         self.batches: dict[Any, Batch] = {}
         self._numbers = itertools.count()
         self.alone = False
-        remote = ray.remote(NodeWorker).options(
-            num_cpus=workers,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=IN_FLIGHT + 1,  # one more to cancel
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        place = _ray().util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        remote = (
+            _ray()
+            .remote(NodeWorker)
+            .options(
+                num_cpus=workers,
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=IN_FLIGHT + 1,  # one more to cancel
+                scheduling_strategy=place,
+            )
         )
         self.handle = remote.remote(workers, options)
         self.info = self.handle.info.remote()
@@ -214,8 +227,8 @@ class _Actor:
 
     def kill(self) -> None:
         """End it."""
-        with contextlib.suppress(RayError, ValueError):
-            ray.kill(self.handle)
+        with contextlib.suppress(_ray().exceptions.RayError, ValueError):
+            _ray().kill(self.handle)
 
 
 class _Fleet:
@@ -328,7 +341,7 @@ class _Fleet:
                 if not len(self._backlog) or not any(actor.ready for actor in self._actors.values()):
                     self._news.wait(0.1 if starting or len(self._backlog) else _NODES_SECONDS)
             return
-        done, _ = ray.wait(list(refs), num_returns=1, timeout=_WAIT_SECONDS)
+        done, _ = _ray().wait(list(refs), num_returns=1, timeout=_WAIT_SECONDS)
         for ref in done:
             if ref in refs[ref].batches:  # not lost with another batch of its actor just now
                 self._collect(refs[ref], ref)
@@ -339,7 +352,7 @@ class _Fleet:
         if now - self._looked < (_NODES_SECONDS if self._actors else 0.5):
             return
         self._looked = now
-        alive = {n["NodeID"]: int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]}
+        alive = {n["NodeID"]: int(n["Resources"].get("CPU", 0)) for n in _ray().nodes() if n["Alive"]}
         for node, cpus in alive.items():
             workers = min(self._per_node or cpus, cpus)
             if workers >= 1 and node not in self._actors and self._failures[node] < MAX_STARTS:
@@ -356,12 +369,12 @@ class _Fleet:
         waiting = {actor.info: actor for actor in self._actors.values() if not actor.ready}
         if not waiting:
             return
-        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        done, _ = _ray().wait(list(waiting), num_returns=len(waiting), timeout=0)
         for ref in done:
             actor = waiting[ref]
             try:
-                isolation = wire.from_json(Isolation, wire.loads(ray.get(ref)))
-            except RayError as error:
+                isolation = wire.from_json(Isolation, wire.loads(_ray().get(ref)))
+            except _ray().exceptions.RayError as error:
                 self._trouble = str(error).strip().splitlines()[-1]
                 self._failures[actor.node] += 1
                 self._remove(actor)
@@ -392,9 +405,9 @@ class _Fleet:
 
     def _collect(self, actor: _Actor, ref: Any) -> None:
         try:
-            data = ray.get(ref)
+            data = _ray().get(ref)
             items = wire.open_envelope(data, "answers")
-        except RayError as error:
+        except _ray().exceptions.RayError as error:
             self._lost(actor, error)
             return
         batch = actor.batches.pop(ref)
@@ -411,9 +424,11 @@ class _Fleet:
         self._remove(actor)
         self._looked -= _NODES_SECONDS
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        alive = {node["NodeID"] for node in _ray().nodes() if node["Alive"]}
         blame = (
-            actor.node in alive and "node has died" not in str(error) and not isinstance(error, RayTaskError)
+            actor.node in alive
+            and "node has died" not in str(error)
+            and not isinstance(error, _ray().exceptions.RayTaskError)
         )
         self._backlog.lost(entries, reason, blame=blame)
 

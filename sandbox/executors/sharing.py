@@ -150,6 +150,7 @@ class Desk:
             if run.waiters.pop(waiter, None) is None:
                 return
             self._counts["cancelled"] += 1
+            waiter.set_running_or_notify_cancel()  # so that `concurrent.futures.wait` hears of it
             if run.waiters:
                 return
             self._forget(run)

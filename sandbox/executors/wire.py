@@ -28,7 +28,7 @@ import numpy as np
 from .. import codec
 from ..matrix import MatrixJob, PassMatrix
 from ..program import Program, Test
-from ..timing import TimingJob
+from ..timing import Timing, TimingJob
 from ..verdict import InfraError, Result, SandboxError
 from .orders import Answer, Execution, Order, Script
 
@@ -105,14 +105,14 @@ def pack(value: Any) -> dict[str, str]:
     Raises:
         CodecError: No plain data, or beyond the codec's bounds.
     """
-    return {"$codec": base64.b64encode(codec.encode(value)).decode("ascii")}
+    return {"$codec": base64.b64encode(codec.encode(value, limit=codec.MAX_ARGUMENT_BYTES)).decode("ascii")}
 
 
 def unpack(data: Any, place: str) -> Any:
     """A value from `pack`, or plain JSON as it stands."""
     if isinstance(data, dict) and set(data) == {"$codec"}:
         try:
-            return codec.decode(_bytes(data["$codec"], place))
+            return codec.decode(_bytes(data["$codec"], place), limit=codec.MAX_ARGUMENT_BYTES)
         except codec.CodecError as error:
             raise WireError(f"{place}: {error}") from None
     try:
@@ -359,8 +359,8 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
     """An answer with its kind."""
     if isinstance(answer, PassMatrix):
         return {"kind": "matrix", "matrix": answer.to_json()}
-    if isinstance(answer, np.ndarray):
-        return {"kind": "times", "shape": list(answer.shape), "times": pack(answer.ravel().tolist())}
+    if isinstance(answer, Timing):
+        return {"kind": "timing", "timing": {name: _array(getattr(answer, name)) for name in _names(Timing)}}
     kind = next(name for name, found in ANSWERS.items() if type(answer) is found)
     return {"kind": kind, kind: to_json(answer)}
 
@@ -375,9 +375,8 @@ def answer_from_json(data: Any, place: str = "answer") -> Answer:
     try:
         if kind == "matrix":
             return PassMatrix.from_json(data["matrix"])
-        if kind == "times":
-            times = np.asarray(unpack(data["times"], f"{place}.times"), np.float64)
-            return times.reshape([_read(int, n, f"{place}.shape") for n in data["shape"]])
+        if kind == "timing":
+            return _timing(data["timing"], f"{place}.timing")
         if kind in ANSWERS:
             found: Answer = from_json(ANSWERS[kind], data[kind], f"{place}.{kind}")
             return found
@@ -386,6 +385,21 @@ def answer_from_json(data: Any, place: str = "answer") -> Answer:
             raise
         raise WireError(f"{place}: {error}") from None
     raise WireError(f"{place}: {kind!r} is no kind of answer")
+
+
+def _array(value: Any) -> Any:
+    """Arrays as nested lists in their exact floats; the rest as it is."""
+    return pack(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def _timing(data: Any, place: str) -> Timing:
+    check_keys(data, _names(Timing), place)
+    parts = {name: unpack(item, f"{place}.{name}") for name, item in data.items()}
+    for name in ("seconds", "median", "spread", "instructions"):
+        if parts[name] is not None:
+            parts[name] = np.asarray(parts[name], np.float64)
+    parts["repeats"] = np.asarray(parts["repeats"], np.int64)
+    return Timing(**parts)
 
 
 def envelope(name: str, items: Iterable[Any]) -> bytes:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from sandbox import (
     CallTest,
     CodeTest,
     InfraError,
+    IOTest,
+    Isolation,
     Limits,
     MatrixJob,
     Program,
@@ -30,9 +33,10 @@ from sandbox import (
 )
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'codealign[serve]'")
-from sandbox.executors.base import Policy
+from sandbox.executors.base import Executor, Policy
 from sandbox.executors.http_client import HttpExecutor
-from sandbox.executors.orders import Script
+from sandbox.executors.http_server import Service
+from sandbox.executors.orders import Execution, Script
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
 REPO = Path(__file__).resolve().parents[3]
@@ -122,6 +126,8 @@ def test_programs_matrices_timings_and_scripts_come_back_as_from_the_local_pool(
         assert executor.isolation.level == "full" and executor.workers == 2
         outcomes = list(executor.run([*map(program, range(90)), exact]))
         assert [o.id for o in outcomes] == [*map(str, range(90)), "\ud800 exact"]
+        (printed,) = executor.run([Program("print(input())", "", (IOTest(b"x", "x"),))])
+        assert printed.verdict is Verdict.passed
         assert [o.verdict for o in outcomes] == [*(VERDICTS[n % 3] for n in range(90)), "passed"]
         codes = ["def f(n): return n * n", "def f(n): return n + 2"]
         (matrix,) = executor.pass_matrices([MatrixJob(codes, [CallTest((k,), k * k) for k in range(4)], "f")])
@@ -349,7 +355,7 @@ def test_run_code_answers_in_the_shape_of_sandboxfusion(server):
         ("import os\nos._exit(7)", "Failed", "Finished", 7, ""),
         ("import os\nos.kill(os.getpid(), 11)", "Failed", "Finished", -9, ""),
         ("x = bytearray(10**10)", "Failed", "Finished", 1, "MemoryError"),
-        ("print('x' * 10**8)", "Failed", "Finished", -9, "output_limit"),
+        ("while True: print('x' * 10**5)", "Failed", "Finished", -9, "output_limit"),
     ],
 )
 def test_run_code_tells_failures_apart(server, code, status, run_status, return_code, error):
@@ -373,6 +379,9 @@ def test_the_client_speaks_sandboxfusion_and_compares_outside(server):
         (Program("import sys\nsys.exit(0)", "f", (CallTest((), 1),)), "wrong_answer"),
         (Program("def f(): return print", "f", ()), "passed"),
         (Program("def f():\n while 1: 1", "f", (CallTest((), 1),), limits=Limits(0.5)), "timeout"),
+        (Program("print(2 * int(input()))", "", (IOTest("2", "4"), IOTest(b"3", "6\n"))), "passed"),
+        (Program("print(input())", "", (IOTest("2", "4"),)), "wrong_answer"),
+        (Program("print(1 / 0)", "", (IOTest("2", "4"),)), "runtime_error"),
         (Program("def f(n): return n", "f", (CodeTest("assert f(2) == 2", in_process=True),)), "passed"),
         (Program("def f(n): return 0", "f", (CodeTest("def check(c): assert c(2) == 2", in_process=True),)),
          "wrong_answer"),
@@ -384,7 +393,7 @@ def test_the_client_speaks_sandboxfusion_and_compares_outside(server):
         assert [(o.verdict, p.source) for o, (p, _) in zip(outcomes, cases, strict=True)] == [
             (verdict, p.source) for p, verdict in cases
         ]
-        assert [o.verdict_trust for o in outcomes[9:11]] == ["forgeable", "forgeable"]
+        assert [o.verdict_trust for o in outcomes[12:14]] == ["forgeable", "forgeable"]
         assert outcomes[0].isolation.level == "remote"
         with pytest.raises(ValueError, match="in_process=True"):
             executor.submit(Program("def f(n): return n", "f", (CodeTest("assert f(2) == 2"),)))
@@ -561,6 +570,54 @@ def test_a_service_that_is_not_there_is_an_infrastructure_error_not_a_verdict():
         assert isinstance(found, InfraError) and "patience" in found.message
         with pytest.raises(SandboxError, match=r"20 of 20 programs \(100%\) could not be run"):
             list(executor.run(map(program, range(30))))
+
+
+def test_a_sandbox_that_fails_is_not_ready_and_one_that_works_again_is():
+    class Failing(Executor):
+        workers, isolation, environment, broken = 1, Isolation("full"), "", True
+
+        def _submit(self, order):
+            future = Future()
+            if self.broken:
+                future.set_exception(SandboxError("no more processes"))
+            else:
+                future.set_result(Execution(Verdict.passed, "", b"", b"", 0, 0.0))
+            return future
+
+        def close(self):
+            pass
+
+    executor = Failing(Policy(retries=0))
+    service = Service(executor)
+
+    def ask(method, path, body=b""):
+        sent, messages = [], [{"type": "http.request", "body": body}]
+        scope = {
+            "type": "http",
+            "path": path,
+            "method": method,
+            "headers": [(b"content-type", b"application/json")],
+        }
+
+        async def receive():
+            return messages.pop() if messages else await asyncio.sleep(60)
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(service(scope, receive, send))
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    assert ask("GET", "/ready")[0] == 200
+    for _ in range(5):
+        _, answer = ask("POST", "/v1/run", json.dumps({"program": PLAIN}).encode())
+        assert answer["answer"]["infra_error"]["message"] == "no more processes"
+    status, answer = ask("GET", "/ready")
+    assert status == 503 and "no more processes" in answer["reason"]
+    status, answer = ask("POST", "/run_code", b'{"code": "1", "language": "python"}')
+    assert status == 200 and answer["status"] == "SandboxError"
+    executor.broken = False
+    assert ask("GET", "/ready")[0] == 200
 
 
 def test_no_process_is_left_when_the_server_is_killed():

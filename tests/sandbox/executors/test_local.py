@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from sandbox import (
     CallTest,
     CodeTest,
     InfraError,
+    IOTest,
     Isolation,
     Limits,
     MatrixJob,
@@ -22,11 +24,13 @@ from sandbox import (
     SandboxError,
     TimingJob,
     Verdict,
+    languages,
 )
 from sandbox.executors import Executor, Policy, ResultCache, make_executor
 from sandbox.executors.keys import content_key
 from sandbox.executors.local import LocalExecutor
 from sandbox.executors.orders import Backlog, Entry, Order, Script
+from sandbox.languages import LanguageUnavailable
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
 VERDICTS = ("passed", "wrong_answer", "runtime_error")
@@ -113,6 +117,63 @@ def test_what_no_sandbox_can_run_is_the_askers_error(executor):
     with pytest.raises(ValueError, match="cobol"):
         executor.execute(Script("DISPLAY 'HI'", language="cobol"))
     assert verdicts(executor.run([program(0)])) == ["passed"]
+
+
+def test_programs_on_standard_input_are_run(executor):
+    tests = (IOTest("3", "6\n"), IOTest(b"4", "9", checker="floats", tolerance=0.2))
+    (found,) = executor.run([Program("print(2 * int(input()))", "", tests)], all_tests=True)
+    assert [cell.verdict for cell in found.cells] == ["passed", "passed"]
+
+
+def test_a_script_has_real_streams(executor):
+    code = "import os, sys\nos.write(1, open(0, 'rb').read()[::-1])\nprint('x', file=sys.stderr)\nprint('e')"
+    found = executor.execute(Script(code, b"\xffab"))
+    assert (found.stdout, found.stderr, found.return_code) == (b"ba\xffe\n", b"x\n", 0)
+
+
+def test_a_script_leaves_nothing_for_the_next(executor):
+    for _ in range(2 * executor.workers):
+        found = executor.execute(
+            Script("import os\nprint(os.listdir('.'))\nopen('left', 'w').write('x')", fetch=("left",))
+        )
+        assert (found.stdout, found.files) == (b"[]\n", (("left", b"x"),))
+
+
+def test_a_script_that_floods_its_output_is_told_so(executor):
+    found = executor.execute(Script("while True: print('x' * 1000)"))
+    assert found.verdict is Verdict.output_limit and found.return_code is None
+
+
+@pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../../x", "", "a\0b", ".stream0"])
+def test_a_file_outside_the_working_directory_is_refused(executor, path):
+    with pytest.raises(ValueError, match="not inside"):
+        executor.execute(Script("", files=((path, b""),)))
+    with pytest.raises(ValueError, match="not inside"):
+        executor.execute(Script("", fetch=(path,)))
+
+
+def test_a_missing_toolchain_is_no_verdict_and_costs_no_engine(executor, monkeypatch):
+    def missing(self):
+        raise LanguageUnavailable("language 'cpp' needs 'g++'")
+
+    monkeypatch.setattr(type(languages.get("cpp")), "toolchain", missing)
+    engine = executor._pump._sandbox
+    cpp = Program("int main() {}", "", (IOTest("", ""),), language="cpp")
+    (found,) = executor.run([cpp])
+    assert isinstance(found, InfraError) and "needs 'g++'" in found.message and found.tries == 1
+    assert executor._pump._sandbox is engine
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
+def test_scripts_of_other_languages_are_run(executor):
+    code = '#include <cstdio>\nint main() { int n; scanf("%d", &n); printf("%d", 2 * n); return n; }'
+    good, bad, broken = (
+        executor.execute(Script(text, stdin, "cpp"))
+        for text, stdin in ((code, b"0"), (code, b"3"), ("int main( {}", b""))
+    )
+    assert (good.stdout, good.return_code) == (b"0", 0)
+    assert (bad.verdict, bad.return_code) == ("passed", 3)
+    assert broken.verdict is Verdict.syntax_error and b"error" in broken.stderr
 
 
 # Coroutines and threads.

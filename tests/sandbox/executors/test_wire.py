@@ -3,6 +3,9 @@
 import contextlib
 import json
 import math
+from collections import Counter, deque
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from sandbox import (
     CellResult,
     CodeTest,
     InfraError,
+    IOTest,
     Isolation,
     Limits,
     MatrixJob,
@@ -25,6 +29,7 @@ from sandbox import (
 )
 from sandbox.executors import wire
 from sandbox.executors.orders import Execution, Order, Script
+from sandbox.timing import Timing
 
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)
 atoms = (
@@ -54,6 +59,20 @@ tests_ = st.builds(CallTest, st.lists(values, max_size=3).map(tuple), values, st
     CodeTest, texts, st.booleans()
 )
 programs = st.builds(Program, texts, st.just("f"), st.lists(tests_, max_size=3).map(tuple), texts, limits)
+io_tests = st.builds(
+    IOTest,
+    texts | st.binary(max_size=8),
+    texts | st.binary(max_size=8),
+    st.sampled_from(["tokens", "exact", "floats"]),
+    args=st.lists(st.text(st.characters(exclude_characters="\0"), max_size=3), max_size=2).map(tuple),
+)
+whole_programs = st.builds(
+    Program,
+    texts,
+    st.just(""),
+    st.lists(io_tests, min_size=1, max_size=3).map(tuple),
+    language=st.sampled_from(["python", "cpp"]),
+)
 
 
 def there_and_back(order):
@@ -71,7 +90,7 @@ def exact(value):
     return (type(value), value.to_bytes(3000, "big") if type(value) is int and value > 2**64 else repr(value))
 
 
-@given(programs, st.booleans())
+@given(programs | whole_programs, st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_any_program_comes_back_as_it_was(program, all_tests):
     found = there_and_back(Order(program, all_tests))
@@ -90,6 +109,15 @@ def test_any_program_comes_back_as_it_was(program, all_tests):
 def test_values_that_json_would_change_keep_their_types(value):
     found = there_and_back(Order(Program("", "f", (CallTest((value,), value),)))).work.tests[0]
     assert exact(found.args) == exact((value,)) and exact(found.expected) == exact(value)
+
+
+def test_declared_types_and_named_arguments_come_back_as_they_were():
+    value = (Counter("aab"), Decimal("1.50"), deque([1, 2]), datetime(2026, 1, 2, tzinfo=UTC))
+    test = CallTest((value,), value, kwargs={"key": {1: 2}})
+    found = there_and_back(Order(Program("", "f", (test,)))).work.tests[0]
+    assert found == test and found.kwargs == {"key": {1: 2}}
+    assert [type(item) for item in found.expected] == [Counter, Decimal, deque, datetime]
+    assert found.wire() == test.wire()
 
 
 def test_jobs_and_scripts_come_back_as_they_were():
@@ -115,8 +143,11 @@ def test_answers_come_back_as_they_were():
     for answer in answers:
         assert wire.answer_from_json(wire.loads(wire.dumps(wire.answer_to_json(answer)))) == answer
     times = np.array([[1.5, math.nan], [math.inf, 0.0]])
-    found = wire.answer_from_json(wire.loads(wire.dumps(wire.answer_to_json(times))))
-    np.testing.assert_array_equal(found, times)
+    timing = Timing(times, times + 1, times * 2, np.array([[1, 2], [3, 4]]), None, (0.25, 0.5), 1)
+    found = wire.answer_from_json(wire.loads(wire.dumps(wire.answer_to_json(timing))))
+    for name in ("seconds", "median", "spread", "repeats"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(timing, name))
+    assert (found.instructions, found.calibration, found.core) == (None, (0.25, 0.5), 1)
     matrix = PassMatrix(
         np.array([[0, 255], [1, 4]], np.uint8),
         np.array([1, 2]),
