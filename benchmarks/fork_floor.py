@@ -42,7 +42,7 @@ def _forks(orders: Any, *_: Any) -> None:
 
 def main() -> None:
     nurse = nursing.Nursing(os.path.abspath(__file__), settings)  # noqa: PTH100
-    zygote = nurse.new_zygote()
+    zygote = nurse.new_zygote(b"")
     zygote.orders.setblocking(True)
     for line in sys.stdin:
         zygote.orders.send(line.strip().encode())

@@ -27,6 +27,7 @@ from benchmarks import measuring
 from benchmarks.measuring import Bar, Meter, Run, Way, paired
 from sandbox import CallTest, CodeTest, Limits, Program, Sandbox, Verdict
 from sandbox.client import ENGINE_ENVIRONMENT, engine_command
+from sandbox.libraries import locate
 
 HERE = Path(__file__).resolve().parent
 SOURCE = "def f(n):\n    return n * n\n"
@@ -88,7 +89,7 @@ def _piped(command: list[str], ask: Callable[[int], list[str]], **options: Any) 
 
 def _floor() -> contextlib.AbstractContextManager[Run]:
     boot = engine_command()
-    settings = {"level": "full", "work": "/", "repository": str(HERE.parent)}
+    settings = {"level": "full", "work": "/", "libraries": locate(()), "repository": str(HERE.parent)}
     command = [*boot[:-1], str(HERE / "fork_floor.py"), "serve", json.dumps(settings)]
     return _piped(command, lambda count: [str(count)], env=ENGINE_ENVIRONMENT, cwd="/")
 
