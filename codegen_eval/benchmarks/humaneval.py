@@ -53,6 +53,6 @@ def _problem(row: dict[str, Any], where: str) -> Problem:
         task_id=row["task_id"],
         prompt=row["prompt"],
         entry_point=row["entry_point"],
-        tests=(CodeTest(row["test"]),),
+        tests=(CodeTest(row["test"], trusted=True),),
         canonical_solution=row["canonical_solution"],
     )
