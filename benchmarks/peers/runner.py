@@ -115,22 +115,20 @@ def _script(record: Record, seconds: float, folder: str) -> str:
     text = f"{record['program']}\n{record['test']}\ncheck({record['entry_point']})\n"
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(text.encode("utf-8", "surrogatepass"))
-    process = subprocess.Popen(
-        [sys.executable, path],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        _kill_tree(process.pid)
-        process.communicate()
-        return "timeout"
+    null = subprocess.DEVNULL
+    with tempfile.TemporaryFile() as errors:  # no pipe: a child left behind would keep it open
+        process = subprocess.Popen([sys.executable, path], cwd=folder, stdin=null, stdout=null, stderr=errors)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _kill_tree(process.pid)
+            process.wait()
+            return "timeout"
+        errors.seek(max(0, errors.tell() - 2000))
+        words = errors.read()
     if process.returncode == 0:
         return "passed"
-    return "wrong_answer" if b"\nAssertionError" in errors[-2000:] else "runtime_error"
+    return "wrong_answer" if b"AssertionError" in words else "runtime_error"
 
 
 def _kill_tree(pid: int) -> None:
