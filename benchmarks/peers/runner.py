@@ -25,10 +25,12 @@ run) or to standard output.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -100,27 +102,33 @@ def evalplus(record: Record, seconds: float) -> str:
 
 
 def script(record: Record, seconds: float) -> str:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = os.path.join(folder, "script.py")  # noqa: PTH118 - as lean as it goes
-        text = f"{record['program']}\n{record['test']}\ncheck({record['entry_point']})\n"
-        with open(path, "wb") as file:  # noqa: PTH123
-            file.write(text.encode("utf-8", "surrogatepass"))
-        process = subprocess.Popen(
-            [sys.executable, path],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    folder = tempfile.mkdtemp()
+    try:
+        return _script(record, seconds, folder)
+    finally:
+        with contextlib.suppress(RecursionError):  # folders deeper than Python can follow
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _script(record: Record, seconds: float, folder: str) -> str:
+    path = os.path.join(folder, "script.py")  # noqa: PTH118 - as lean as it goes
+    text = f"{record['program']}\n{record['test']}\ncheck({record['entry_point']})\n"
+    with open(path, "wb") as file:  # noqa: PTH123
+        file.write(text.encode("utf-8", "surrogatepass"))
+    null = subprocess.DEVNULL
+    with tempfile.TemporaryFile() as errors:  # no pipe: a child left behind would keep it open
+        process = subprocess.Popen([sys.executable, path], cwd=folder, stdin=null, stdout=null, stderr=errors)
         try:
-            _, errors = process.communicate(timeout=seconds)
+            process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             _kill_tree(process.pid)
-            process.communicate()
+            process.wait()
             return "timeout"
+        errors.seek(max(0, errors.tell() - 2000))
+        words = errors.read()
     if process.returncode == 0:
         return "passed"
-    return "wrong_answer" if b"\nAssertionError" in errors[-2000:] else "runtime_error"
+    return "wrong_answer" if b"AssertionError" in words else "runtime_error"
 
 
 def _kill_tree(pid: int) -> None:
