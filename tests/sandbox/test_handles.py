@@ -251,6 +251,50 @@ def test_declared_types_cross_in_calls(box):
         assert result.verdict is Verdict.passed, (entry, result.cause, result.message)
 
 
+def test_arrays_cross_both_ways_where_numpy_is_let_in():
+    np = pytest.importorskip("numpy")
+    if "/tmp" in np.__file__[:4]:
+        pytest.skip("numpy lies below /tmp, where no box can see it: run the interpreter of another place")
+    source = (
+        "import numpy as np\ndef f(x): return x * 2\ndef g(x): return np.mean(x)\ndef h(x): return {'a': [x]}\n"
+        "def objects(x): return np.array([object()])\n"
+    )
+    two = np.array([[1, 2], [3, 4]])
+    code = (
+        "import numpy as np\nassert (f(np.array([1, 2])) == np.array([2, 4])).all()\nassert g(np.ones(3)) == 1.0\n"
+        "assert f(np.float32(1.5)) == 3 and h(np.arange(2))['a'][0].shape == (2,)"
+    )
+    with Sandbox(1, limits=Limits(cpu_seconds=5, wall_seconds=60), libraries=("numpy",)) as box:
+        for entry, test in (
+            ("f", CallTest((two,), two * 2.0)),
+            ("f", CallTest((two / 3,), two * (2 / 3), 1e-9)),
+            ("g", CallTest((two,), 2.5)),
+            ("h", CallTest((two,), {"a": [two]})),
+            ("f", CodeTest(code)),
+            ("f", CodeTest(code, trusted=True)),
+        ):
+            (result,) = box.run([Program(source, entry, (test,))])
+            assert result.verdict is Verdict.passed, (entry, test, result)
+        for entry, test in (
+            ("f", CallTest((two,), two)),
+            ("objects", CallTest((1,), two)),
+            ("f", CallTest((two,), [[2, 4], [6, 8]])),
+        ):
+            (result,) = box.run([Program(source, entry, (test,))])
+            assert result.verdict is Verdict.wrong_answer, (entry, test, result)
+
+
+def test_an_array_where_numpy_is_not_let_in_is_refused_with_the_reason(box):
+    source = (
+        "import sys, types\nnp = types.ModuleType('numpy')\nclass ndarray:\n    shape = (1,)\n    nbytes = 8\n"
+        "    class dtype: str = '<i8'\n    def tobytes(self): return bytes(8)\nndarray.__module__ = 'numpy'\n"
+        "np.ndarray, np.generic = ndarray, type('generic', (), {})\nsys.modules['numpy'] = np\n"
+        "def f(n): return ndarray()"
+    )
+    result = run(box, source, "f(1)")
+    assert result.cause == "TypeError" and "libraries=('numpy',)" in result.message
+
+
 LIAR = """
 class Liar:
     def __init__(self, *a): pass
