@@ -14,6 +14,10 @@ from .program import CallTest, Test
 from .verdict import CellResult, SandboxError, Verdict, clean_text
 
 
+_PASSED = (Verdict.passed, "", "")
+_WRONG = (Verdict.wrong_answer, "", "")
+
+
 class Judge:
     """A test with what its comparison needs, worked out once however many programs it is used for."""
 
@@ -53,8 +57,8 @@ class Judge:
         """Verdict, cause and text of a solution's answer to a call."""
         if kind == wire.VALUE:
             if self._expected.matches(body):
-                return Verdict.passed, "", ""
-            return Verdict.wrong_answer, "", ""
+                return _PASSED
+            return _WRONG
         cause, text = wire.error(body)
         if kind == wire.REFUSED:
             return Verdict.wrong_answer, "not plain data", text
@@ -80,9 +84,9 @@ class Job:
         """Take one message of the engine."""
         kind = message[0]
         if kind == "calls":
-            for offset, (answer, body) in enumerate(message[3]):
-                outcome = self._judges[message[2] + offset].outcome(answer, body)
-                self._add(outcome, message[4])
+            _, _, start, answers, seconds = message
+            for judge, (answer, body) in zip(self._judges[start:], answers, strict=False):
+                self._add(judge.outcome(answer, body), seconds)
         elif kind == "cell":
             _, _, _, verdict, cause, text, seconds = message
             self._add((Verdict(verdict), cause, text), seconds)
@@ -112,7 +116,7 @@ class Job:
         if self._stop and self.failure is not None:
             return
         verdict, cause, _ = outcome
-        self.cells.append(CellResult(verdict, clean_text(cause, 100), seconds, score))
+        self.cells.append(CellResult(verdict, cause and clean_text(cause, 100), seconds, score))
         if verdict is not Verdict.passed and self.failure is None:
             self.failure = outcome
             self.decided = self._stop
