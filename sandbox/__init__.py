@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .pool import Sandbox
     from .program import CallTest, CodeTest, Program
     from .timing import Timing, TimingJob
+    from .values import Drained, EnumValue, ErrorValue, NamedRecord, Record
     from .verdict import (
         CellResult,
         InfraError,
@@ -30,6 +31,9 @@ _HOME = {
     "CallTest": "program",
     "CellResult": "verdict",
     "CodeTest": "program",
+    "Drained": "values",
+    "EnumValue": "values",
+    "ErrorValue": "values",
     "IOTest": "iotest",
     "InfraError": "verdict",
     "Isolation": "verdict",
@@ -38,8 +42,10 @@ _HOME = {
     "Level": "verdict",
     "Limits": "limits",
     "MatrixJob": "matrix",
+    "NamedRecord": "values",
     "PassMatrix": "matrix",
     "Program": "program",
+    "Record": "values",
     "Result": "verdict",
     "Sandbox": "pool",
     "SandboxError": "verdict",
@@ -52,6 +58,9 @@ __all__ = [
     "CallTest",
     "CellResult",
     "CodeTest",
+    "Drained",
+    "EnumValue",
+    "ErrorValue",
     "IOTest",
     "InfraError",
     "Isolation",
@@ -60,8 +69,10 @@ __all__ = [
     "Level",
     "Limits",
     "MatrixJob",
+    "NamedRecord",
     "PassMatrix",
     "Program",
+    "Record",
     "Result",
     "Sandbox",
     "SandboxError",
