@@ -311,7 +311,7 @@ class Handle:
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Handle:
-            return NotImplemented
+            return False
         if self._number == other._number:
             return True
         return self._type_name == other._type_name and self._link.ask("eq", (self, other)) is True

@@ -317,6 +317,7 @@ class Liar:
 FORGED = [
     "assert candidate(3) == 9",
     "assert 9 == candidate(3)",
+    "assert candidate(3).__eq__(9)",
     "assert not candidate(3) != 9",
     "assert abs(candidate(3) - 9.0) < 1e-6",
     "assert abs(9.0 - candidate(3)) < 1e-6",
