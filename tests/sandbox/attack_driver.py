@@ -23,6 +23,8 @@ import attack_records
 OUTSIDE = Path("/tmp/outside")
 SECRET = "the-secret-of-the-harness"
 KEPT_BUSY = 25.0  # seconds after which a peer that has not answered counts as hung
+# Where others keep the machine busy, a second of CPU time takes so many seconds more.
+LOAD = os.getloadavg()[0] / (os.cpu_count() or 1)
 
 FOLLOWER = """
 import os
@@ -168,7 +170,7 @@ class Ours:
             "cause": result.cause,
             "message": result.message,
             "wall": time.monotonic() - begin,
-            "limit": limits.wall_seconds,
+            "limit": limits.wall_seconds + LOAD * limits.cpu_seconds,
             "cpu": result.cpu_seconds,
         }
 
@@ -196,7 +198,7 @@ class Ours:
             "cause": "",
             "message": str(attack.tolist()),
             "wall": wall,
-            "limit": limits.wall_seconds * 4 * len(attack),
+            "limit": (limits.wall_seconds + LOAD * limits.cpu_seconds) * 4 * len(attack),
             "cpu": float("inf"),
         }
 
@@ -264,6 +266,7 @@ class Peer:
         limit = self.seconds
         if self.executor == "evalplus":  # its limit is for each call, and a second for all
             limit = self.seconds * len(record.get("calls") or []) + 1
+        limit += LOAD * self.seconds
         begin = time.monotonic()
         found = self._ask(record, KEPT_BUSY)
         wall = time.monotonic() - begin
