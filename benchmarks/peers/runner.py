@@ -14,7 +14,8 @@ EVALUATOR is one of
 - `script`: solution and test in one file, `python FILE`, exit status 0 is a pass; at the end of its time all
   its descendants are killed. This is how SandboxFusion runs a program without isolation, not SandboxFusion.
 
-A record is one line of JSON with `id, program, entry_point, test, calls`; `test` or `calls` may be null.
+A record is one line of JSON with `id, program, entry_point, test, calls`; `test` or `calls` may be null, and
+`seconds` may give it a limit of its own.
 Records are run one by one as they come, so that a long-lived runner can be fed over a pipe. For each comes
 one line `{"id", "verdict", "passed", "wall", "cpu"}`. The verdict is passed, wrong_answer, runtime_error,
 timeout, failed (which of these three is not known), or n/a where the record lacks what the evaluator needs.
@@ -162,6 +163,7 @@ def run(evaluator: str, record: Record, seconds: float) -> Record:
     """What the evaluator says of one record."""
     needed, check = EVALUATORS[evaluator]
     begin, used = time.monotonic(), _cpu()
+    seconds = record.get("seconds", seconds)
     verdict = "n/a" if record.get(needed) is None else check(record, seconds)
     multiprocessing.active_children()  # reaps what the evaluator killed and did not wait for
     return {
