@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
+import sys
 from collections.abc import Callable
 
 MOST_BYTES = 16 * 2**20  # as in a box
 MOST_FILES = 1024
+_FEW = 100
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-def apart(action: Callable[[str], bool], path: str) -> bool:
-    """What an action says of a path, done in a process of its own; False if that fails."""
+def start(action: Callable[[str], bool], path: str) -> int:
+    """Do something with a path in a process of its own: its number. It ends with 0 if the action says yes."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -25,7 +28,12 @@ def apart(action: Callable[[str], bool], path: str) -> bool:
             code = 0 if action(path) else 1
         finally:
             os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0
+    return pid
+
+
+def apart(action: Callable[[str], bool], path: str) -> bool:
+    """What an action says of a path, done in a process of its own; False if that fails."""
+    return os.waitpid(start(action, path), 0)[1] == 0
 
 
 def too_many(path: str) -> bool:
@@ -48,6 +56,39 @@ def too_many(path: str) -> bool:
     return False
 
 
+class Glance:
+    """A look, in a process apart, at whether too much lies in the current directory: one at a time.
+
+    Attributes:
+        handle: Descriptor that can be read when the look has ended; -1 when there is none.
+    """
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll
+        self._pid = 0
+        self.handle = -1
+
+    def begin(self) -> None:
+        """Start to look, unless one is under way."""
+        if self.handle < 0:
+            self._pid = start(too_many, ".")
+            self.handle = os.pidfd_open(self._pid)
+            self._poll.register(self.handle, select.POLLIN)
+
+    def end(self) -> bool:
+        """Whether it was too much."""
+        self._poll.unregister(self.handle)
+        os.close(self.handle)
+        self.handle = -1
+        return os.waitpid(self._pid, 0)[1] == 0
+
+    def stop(self) -> None:
+        """Look no longer."""
+        if self.handle >= 0:
+            os.kill(self._pid, 9)
+            self.end()
+
+
 def remove(path: str) -> bool:
     """Remove a directory and all in it, however deep and whatever its modes; follow no link.
 
@@ -55,7 +96,7 @@ def remove(path: str) -> bool:
         Whether all of it is gone.
     """
     try:
-        _empty_and_close(_open(path, None))
+        _empty_and_close(_open(path, None), sys.maxsize)
         os.rmdir(path)
     except FileNotFoundError:
         return True
@@ -65,23 +106,27 @@ def remove(path: str) -> bool:
 
 
 def clear(path: str) -> bool:
-    """As `remove`, but keep the directory itself, and its mode."""
+    """As `remove`, but keep the directory itself, and its mode; give up where that would take long."""
     try:
-        _empty_and_close(os.open(path, _FLAGS))
+        _empty_and_close(os.open(path, _FLAGS), _FEW)
     except OSError:
         return False
     return True
 
 
-def _empty_and_close(top: int) -> None:
+def _empty_and_close(top: int, most: int) -> None:
     try:
-        _empty(top)
+        _empty(top, most)
     finally:
         os.close(top)
 
 
-def _empty(top: int) -> None:
-    """Take what lies in directories up to the top, level by level: neither paths nor calls get longer."""
+def _empty(top: int, most: int) -> None:
+    """Take what lies in directories up to the top, level by level: neither paths nor calls get longer.
+
+    Raises:
+        OSError: Something cannot be removed, or there are more directories than `most`.
+    """
     moved, mark = 0, os.urandom(8).hex()  # a name that no program can have taken before
     while names := os.listdir(top):
         for name in names:
@@ -95,6 +140,8 @@ def _empty(top: int) -> None:
                         os.close(_open(below, inner))  # a directory that is moved must be writable
                         os.rename(below, f"{mark}-{moved}", src_dir_fd=inner, dst_dir_fd=top)
                         moved += 1
+                        if moved > most:
+                            raise OSError(errno.EBUSY, "too many directories")
                     else:
                         os.unlink(below, dir_fd=inner)
             finally:

@@ -38,6 +38,7 @@ class Nursery:
         self._count = 0
         self._children: dict[int, birth.Plan] = {}
         self._handles: set[int] = set()  # one for each zygote
+        self._removers: set[int] = set()
         self._poll = select.poll()
         self._groups, self._no_groups = cgroup.open_groups() if self._place.limited else (None, "")
         if self._groups is not None:
@@ -70,7 +71,7 @@ class Nursery:
         try:
             born = birth.make(plan)
         except birth.Failed:
-            _clear(plan)
+            self._clear(plan)
             raise
         self._children[born.pid] = plan
         self._watch(born.pid)
@@ -120,11 +121,18 @@ class Nursery:
         """Clear up after zygotes that are gone."""
         try:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                self._removers.discard(pid)
                 plan = self._children.pop(pid, None)
                 if plan is not None:
-                    _clear(plan)
+                    self._clear(plan)
         except ChildProcessError:
             pass
+
+    def _clear(self, plan: birth.Plan) -> None:
+        if plan.group is not None:
+            plan.group.remove()
+        if plan.work:
+            self._removers.add(files.start(files.remove, plan.work))
 
     def close(self) -> None:
         """Wait for all zygotes, which end with the supervisor, and leave nothing behind."""
@@ -136,7 +144,9 @@ class Nursery:
                 break
             late = time.monotonic() > end
             for pid in left:
-                if late or pid not in self._children:  # what a program left behind where there is no box
+                if (
+                    late or pid not in self._children.keys() | self._removers
+                ):  # what a program left behind where there is no box
                     os.kill(pid, 9)
             time.sleep(0.001)
         if self._groups is not None:
@@ -150,13 +160,6 @@ class Nursery:
 def _children() -> list[int]:
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return [int(pid) for pid in file.read().split()]
-
-
-def _clear(plan: birth.Plan) -> None:
-    if plan.group is not None:
-        plan.group.remove()
-    if plan.work:
-        files.apart(files.remove, plan.work)
 
 
 def sweep(top: str) -> None:

@@ -146,24 +146,30 @@ def _watch(
     poll.register(pidfd, select.POLLIN)
     running = True
     marks = 0
+    glance = files.Glance(poll)
     glances = None if place.boxed or place.filter == seccomp.READING else GLANCE_MS
     while running:
         events = poll.poll(glances)
-        if not events and files.apart(files.too_many, "."):
-            marks = FULL
-            _kill_all(pid, place)
+        if not events:
+            glance.begin()
         for fd, _ in events:
             if fd == pidfd:
                 running = False
+            elif fd == glance.handle:
+                if glance.end():
+                    marks = FULL
+                    _kill_all(pid, place)
             else:
                 data = orders.recv(64)
                 if not data:
+                    glance.stop()
                     _kill_all(pid, place)
                     _reap(pid, place)
                     os._exit(0)
                 order = ORDER.unpack(data)
                 if order[0] == KILL and order[2] == session:
                     _kill_all(pid, place)
+    glance.stop()
     poll.unregister(pidfd)
     os.close(pidfd)
     if not place.boxed:

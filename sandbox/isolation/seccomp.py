@@ -16,7 +16,7 @@ import struct
 from collections.abc import Mapping
 
 from . import libc
-from .syscalls import NUMBERS
+from .syscalls import ATTRIBUTE_NUMBERS, NUMBERS
 
 Instruction = tuple[int, int, int, int]
 
@@ -29,7 +29,8 @@ _LOAD_FIRST = (_LOAD, 0, 0, 16)
 # The kinds: inside a box; with Landlock, which does not govern modes and times, nor truncation before its
 # version 3; with nothing else, where no file may be changed at all.
 BOXED, OWN_FILES, READING = "boxed", "own files", "reading"
-_OWNERS = ("chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat", "truncate", "openat2")
+_MODES = ("chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat")
+_NO_EFFECT = 0
 _CHANGES = (
     *("mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat"),
     *("symlink", "symlinkat", "fallocate"),
@@ -102,6 +103,8 @@ def _outside_a_box(kind: str) -> list[Instruction]:
     """What a box makes harmless: signals by way of descriptors, named sockets, and changes of files."""
     code = _only("ioctl", _listed(1, _IOCTLS, _ALLOW, _refuse()))
     code += _only("fcntl", _listed(1, _SIGNALLED, _refuse(), _ALLOW))
+    for name in _MODES:  # as if it were done: copying a file sets its mode, and nobody looks at it
+        code += _only(name, [_refuse(_NO_EFFECT)])
     code += _only("sendto", [_load(4), _equal(0, 0, 2), _load(4, True), _equal(0, 1, 0), _refuse(), _ALLOW])
     for name, argument in (("open", 1), ("openat", 2)):
         if kind == READING:
@@ -131,7 +134,9 @@ def zygote_filter(kind: str = BOXED, more: Mapping[str, tuple[int, int]] | None 
         more: Calls that this zygote's children need besides, as `syscalls.EXEC_NUMBERS`.
     """
     refused = {"clone3", "clone"}
-    refused |= set() if kind == BOXED else {"sendmsg", *_OWNERS, *(_CHANGES if kind == READING else ())}
+    refused |= (
+        set() if kind == BOXED else {"sendmsg", "truncate", "openat2", *(_CHANGES if kind == READING else ())}
+    )
     added = {numbers[_machine()[0]] for numbers in (more or {}).values()}
     numbers = sorted(({_number(name) for name in NUMBERS.keys() - refused} | added) - {-1})
     # glibc falls back from clone3 to clone on ENOSYS only.
@@ -144,6 +149,9 @@ def zygote_filter(kind: str = BOXED, more: Mapping[str, tuple[int, int]] | None 
         _ALLOW,
     ]
     outside = [] if kind == BOXED else _outside_a_box(kind)
+    index = _machine()[0]
+    for attribute in ATTRIBUTE_NUMBERS.values():
+        outside += [_equal(attribute[index], 0, 1), _refuse(errno.ENOTSUP)]
     return _assemble([*_head(), *clone3, *clone, *outside, *_search(numbers)])
 
 

@@ -44,6 +44,11 @@ EXEC = """
     execve:59:221 setpgid:109:154 setsid:112:157
 """
 
+# Asked for by every copy of a file with its attributes, which goes on where there are none.
+ATTRIBUTES = """
+    listxattr:194:11 llistxattr:195:12 flistxattr:196:13
+"""
+
 
 def _numbers(table: str) -> dict[str, tuple[int, int]]:
     return {name: (int(x86), int(arm)) for name, x86, arm in (item.split(":") for item in table.split())}
@@ -51,3 +56,4 @@ def _numbers(table: str) -> dict[str, tuple[int, int]]:
 
 NUMBERS = _numbers(ALLOWED)
 EXEC_NUMBERS = _numbers(EXEC)
+ATTRIBUTE_NUMBERS = _numbers(ATTRIBUTES)
