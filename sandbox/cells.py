@@ -13,7 +13,6 @@ from .iotest import IOTest
 from .program import CallTest, Test
 from .verdict import CellResult, SandboxError, Verdict, clean_text
 
-
 _PASSED = (Verdict.passed, "", "")
 _WRONG = (Verdict.wrong_answer, "", "")
 

@@ -84,8 +84,8 @@ class Expected:
 
 
 def _certain(value: Any) -> bytes | None:
-    """The wire form that is equal for certain, so that most right answers need not be decoded; None where there
-    is none, as NaN equals nothing.
+    """The wire form that is equal for certain, so that most right answers need not be decoded; None where
+    there is none, as NaN equals nothing.
     """
     if not codec.is_plain(value):
         return None
