@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from dataclasses import dataclass, fields, replace
+
+_PYTHON_MB = 64  # address space that the interpreter takes before a program has any
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,21 @@ class Limits:
                 lowered[field.name] = most
                 notes.append(f"limit {field.name} lowered from {asked:g} to the hard limit {most:g}")
         return (replace(self, **lowered) if lowered else self), tuple(notes)
+
+    @classmethod
+    def of_session(cls) -> Limits | None:
+        """The most that this process's own hard limits (`ulimit -H`) let a program have; None where they let
+        it have anything.
+        """
+        memory, cpu = (resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU))
+        if memory == cpu == resource.RLIM_INFINITY:
+            return None
+        boundless = cls(sys.float_info.max, sys.float_info.max, sys.maxsize, sys.maxsize)
+        if cpu != resource.RLIM_INFINITY:
+            boundless = replace(boundless, cpu_seconds=max(1, cpu - 1))
+        if memory != resource.RLIM_INFINITY:
+            boundless = replace(boundless, memory_mb=max(32, memory // 2**20 - _PYTHON_MB))
+        return boundless
 
     def wire(self) -> tuple[float, float, int, int]:
         """The four numbers as the engine's processes read them: seconds, seconds, bytes, bytes."""

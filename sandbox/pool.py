@@ -43,7 +43,8 @@ class Sandbox:
             asked for.
         libraries: Installed packages that programs and tests may import, such as `("numpy",)`; name those
             that these import as well. They are loaded once, before any program; all others are hidden.
-        hard_limits: No program gets more than this, whatever it asks for; a result says what was lowered.
+        hard_limits: No program gets more than this, whatever it asks for, nor more than this process's own
+            hard limits (`ulimit -H`) allow; a result says what was lowered.
 
     Raises:
         IsolationUnavailable: This machine does not give what is required; the text says what is missing.
@@ -67,8 +68,8 @@ class Sandbox:
             raise ValueError(f"workers is {workers!r}; give a number >= 1, or None for one a processor")
         levels.check(require)
         self._workers = count
-        self._hard = hard_limits
-        self._limits = self._lowered(limits)[0]
+        self._hard = [hard for hard in (hard_limits, Limits.of_session()) if hard is not None]
+        self._limits = limits
         self._level = require
         self._sets = 0
         self._libraries = libraries_.locate(libraries)
@@ -104,7 +105,11 @@ class Sandbox:
         return self._workers
 
     def _lowered(self, limits: Limits) -> tuple[Limits, tuple[str, ...]]:
-        return (limits, ()) if self._hard is None else limits.within(self._hard)
+        notes: tuple[str, ...] = ()
+        for hard in self._hard:
+            limits, lowered = limits.within(hard)
+            notes += lowered
+        return limits, notes
 
     def close(self) -> None:
         """End all workers and whatever they run."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..isolation import seccomp
 from ..isolation.place import Place
+from ..isolation.rlimits import limit
 from ..isolation.syscalls import EXEC_NUMBERS
 from . import wire
 from .pipe import Pipe
@@ -105,14 +106,14 @@ def _static_size(path: str) -> int:
 def _confine(order: dict[str, Any], cpu: int, processes: int, place: Place) -> None:
     kind = {"address space": resource.RLIMIT_AS, "data": resource.RLIMIT_DATA}
     for name, size in order["memory"]:
-        resource.setrlimit(kind[name], (size, size))
-    resource.setrlimit(resource.RLIMIT_STACK, (_STACK, _STACK))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit(kind[name], size)
+    limit(resource.RLIMIT_STACK, _STACK)
+    limit(resource.RLIMIT_CPU, cpu, cpu + 1)
+    limit(resource.RLIMIT_FSIZE, order["file_bytes"])
+    limit(resource.RLIMIT_NOFILE, 256)
+    limit(resource.RLIMIT_CORE, 0)
     if place.own_user:
-        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+        limit(resource.RLIMIT_NPROC, processes)
     if not place.filter:
         return
     if order["forks"]:

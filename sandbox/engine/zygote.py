@@ -22,6 +22,7 @@ from typing import Any
 
 from ..isolation import libc, seccomp
 from ..isolation.place import Place
+from ..isolation.rlimits import limit
 from . import checking, files, launch, script, solution, testing, wire
 from .pipe import Pipe
 
@@ -117,14 +118,13 @@ def _child(fd: int, role: bytes, memory: int, cpu: int, processes: int, place: P
         if not place.filter:
             os.setsid()
         if place.limited:
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            limit(resource.RLIMIT_AS, memory)
+            limit(resource.RLIMIT_CPU, cpu, cpu + 1)
+            limit(resource.RLIMIT_FSIZE, FILE_BYTES)
+            limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+            limit(resource.RLIMIT_CORE, 0)
         if place.own_user:
-            processes = BRANCHES if role == BRANCHING else processes
-            resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+            limit(resource.RLIMIT_NPROC, BRANCHES if role == BRANCHING else processes)
         if place.filter:
             _filters[role == BRANCHING].install(os.getpid())
         sock = socket(fileno=DATA_FD)
