@@ -25,11 +25,6 @@ KINDS = [
     ("NOFILE", 40, ""),
     ("FSIZE", 2**20, ""),
 ]
-    ("AS", 700 * 2**20, "memory_mb"),
-    ("CPU", 5, "cpu_seconds"),
-    ("NOFILE", 40, ""),
-    ("FSIZE", 2**20, ""),
-]
 
 
 def test_the_sandboxs_hard_limits_hold_for_defaults_and_for_what_a_program_asks():
