@@ -65,6 +65,7 @@ class Session:
         self.printed = 0
         self.streams: Streams | None = None
         self._data = b""
+        self._unread = 0  # bytes that came since the last time all frames had been taken
         self._out: deque[tuple[memoryview, int]] = deque()  # bytes, and a descriptor to go with them or -1
         self._finishing = False
         self._cpu_mark = 0.0
@@ -143,6 +144,8 @@ class Session:
             most: Bytes after which the rest is left for the next time.
         """
         taken = 0
+        if not self.frames:
+            self._unread = 0
         while taken < most:
             try:
                 data = self.sock.recv(_RECEIVE) if self.clock else self._hello()
@@ -157,6 +160,10 @@ class Session:
             if self.reason:
                 continue  # decided: what comes after the kill order does not count
             self._cut(self._data + data if self._data else data)
+            self._unread += len(data)
+            if self.frames and self._unread > self.max_body + _AT_ONCE:  # nobody waits for all that
+                self.reason = "violation"
+                self.frames.clear()
             if taken > _MUCH:
                 self.quiet = False
             if len(data) < _RECEIVE:

@@ -206,3 +206,11 @@ def test_a_matrix_refuses_what_a_program_refuses(sandbox):
 def test_clean_text_leaves_no_control_characters_and_is_bounded():
     assert clean_text("a\x1b[31m\0\u202e\ud800") == "a\\x1b[31m\\x00\\u202e\\ud800"
     assert len(clean_text("x" * 10**7)) == 503
+
+
+@pytest.mark.parametrize("mode", ["shared", "checked", "independent"])
+def test_many_large_answers_are_no_flood(sandbox, mode):
+    tests = [CallTest((n,), str(n) * 10**6) for n in range(1, 7)] * 5
+    tests += [CodeTest("assert len(f(9)) == 10**6"), CallTest((9,), "9" * 10**6)]
+    matrix = sandbox.pass_matrix(["def f(n): return str(n) * 10**6"], tests, "f", mode=mode)
+    assert matrix.passed.all(), matrix.verdicts
