@@ -74,10 +74,9 @@ def options(column: str, python: str) -> attack_runner.Options:
     return attack_runner.Options(executor, level or "full", mode, 1.0, python)
 
 
-def engine_hash() -> str:
-    """Changes with every change of the code under test."""
+def engine_hash(*folders: str) -> str:
+    """Changes with every change of the code in these folders, tests apart."""
     digest = hashlib.sha256()
-    folders = ("sandbox", "tests/sandbox", "benchmarks/peers")
     for path in sorted(p for folder in folders for p in (REPO / folder).rglob("*.py")):
         if not path.name.startswith("test_"):
             digest.update(path.read_bytes())
@@ -85,7 +84,7 @@ def engine_hash() -> str:
 
 
 def _key(column: str, record: Record, engine: str) -> str:
-    text = json.dumps([column, record, engine if column.startswith("ours") else ""], sort_keys=True)
+    text = json.dumps([column, record, engine], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -121,8 +120,13 @@ def run(columns: Sequence[str], records: Sequence[Record], out: Path, python: st
     """Outcomes of all records in all columns."""
     out.mkdir(parents=True, exist_ok=True)
     journal = out / "outcomes.jsonl"
-    done, engine = _done(journal), engine_hash()
-    wanted = [(column, record, _key(column, record, engine)) for column in columns for record in records]
+    done = _done(journal)
+    runner = ("tests/sandbox", "benchmarks/peers")
+    ours, theirs = engine_hash("sandbox", *runner), engine_hash(*runner)
+    engines = {column: ours if column.startswith("ours") else theirs for column in columns}
+    wanted = [
+        (column, record, _key(column, record, engines[column])) for column in columns for record in records
+    ]
     todo = [item for item in wanted if item[2] not in done]
     print(f"{len(wanted)} runs, {len(todo)} to do", flush=True)
 

@@ -84,13 +84,16 @@ def usage():
     files = size = 0
     for top in ("/tmp", "/dev/shm"):
         device = os.stat(top).st_dev
-        for folder, names, files_here in os.walk(top):
-            names[:] = [n for n in names if os.lstat(os.path.join(folder, n)).st_dev == device]
-            for name in files_here:
-                with contextlib.suppress(OSError):
-                    found = os.lstat(os.path.join(folder, name))
-                    size += min(found.st_size, 512 * found.st_blocks)  # a sparse file takes little
-                    files += 1
+        folders = [top]  # not os.walk, which follows folders by recursion
+        while folders:
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(folders.pop()):
+                    found = entry.stat(follow_symlinks=False)
+                    if not entry.is_dir(follow_symlinks=False):
+                        size += min(found.st_size, 512 * found.st_blocks)  # a sparse file takes little
+                        files += 1
+                    elif found.st_dev == device:
+                        folders.append(entry.path)
     return files, size
 
 

@@ -60,6 +60,7 @@ class Groups:
 
     def __init__(self):
         self.folders = []
+        self.holds_processes = False
         name = f"{PREFIX}{os.getpid()}"
         if os.path.exists(f"{GROUPS}/cgroup.controllers"):  # v2 alone
             self._make(f"{GROUPS}/{name}", {"memory.max": MEMORY, "pids.max": PROCESSES})
@@ -78,6 +79,7 @@ class Groups:
             for name, value in limits.items():
                 _write(f"{folder}/{name}", str(value))
             _write(f"{folder}/cgroup.procs", str(os.getpid()))
+            self.holds_processes = self.holds_processes or "pids.max" in limits
 
     def _clear_up_after_the_killed(self, top):
         for name in os.listdir(top):
@@ -149,7 +151,7 @@ def _own_folders(mode):
         _mount(b"shm", "/dev/shm", b"tmpfs", 2 | 4, b"size=256m,nr_inodes=20000,mode=1777")
 
 
-def _inside(mode, target, command):
+def _inside(mode, target, command, limit_processes):
     """Pid 1 of the box: its end is the end of all that is left."""
     LIBC.prctl(1, 9, 0, 0, 0)
     _mount(b"none", "/", None, (1 << 18) | 16384)
@@ -158,7 +160,8 @@ def _inside(mode, target, command):
     _loopback_up()
     child = os.fork()
     if not child:
-        resource.setrlimit(resource.RLIMIT_NPROC, (400, 400))
+        if limit_processes:  # counts the user's processes in other boxes too, which would harm these
+            resource.setrlimit(resource.RLIMIT_NPROC, (400, 400))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if mode == "user":
             os.setgroups([])
@@ -198,7 +201,7 @@ def main(mode, output, seconds, command):
         pid = os.fork()
         if not pid:
             try:
-                _inside(mode, target, command)
+                _inside(mode, target, command, not groups.holds_processes)
             except BaseException as error:
                 print(f"outer box: {type(error).__name__}: {error}", file=sys.stderr)
             finally:
