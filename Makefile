@@ -6,7 +6,7 @@ SETUP := .venv/.stamp
 
 DISTRIBUTED := .venv-distributed
 
-.PHONY: help quickstart test test-distributed lint types contracts check bench soak clean
+.PHONY: help quickstart test test-attacks test-distributed lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
@@ -18,8 +18,11 @@ help: ## show this list
 quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report shows what it brought (ARGS=... is passed on)
 	@$(BIN)/codealign quickstart $(ARGS)
 
-test: $(SETUP) ## run all tests (ARGS=... is passed to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(SETUP) ## run all tests but the attack programs (ARGS=... is passed to pytest)
+	@$(BIN)/python -m pytest -m "not attacks" $(ARGS)
+
+test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an outer box
+	@$(BIN)/python -m pytest -m attacks tests/sandbox/test_attacks.py $(ARGS)
 
 test-distributed: $(DISTRIBUTED)/.stamp ## the Ray tests: a cluster of two nodes on this machine, one is killed
 	@$(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
@@ -43,7 +46,7 @@ types: $(SETUP) ## mypy: strict on sandbox and codegen_eval
 contracts: $(SETUP) ## import-linter: imports go down only
 	@$(BIN)/lint-imports --no-cache
 
-check: lint types contracts test ## everything that .ci/run runs
+check: lint types contracts test-attacks test ## everything that .ci/run runs
 
 bench: $(SETUP) ## speed and timing of the sandbox (ARGS=... is passed to the speed benchmark)
 	@$(BIN)/python -m benchmarks.sandbox_speed --rounds 5 --out runs/bench/speed.json $(ARGS)

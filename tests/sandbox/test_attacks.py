@@ -51,6 +51,7 @@ def _keep(record, options, facts):
             )
 
 
+@pytest.mark.attacks
 @pytest.mark.sandbox
 @pytest.mark.parametrize("record", list(_records()))
 def test_attack_is_contained(record, mode, tmp_path):
