@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import wait
 
 import numpy as np
 import pytest
@@ -16,37 +16,32 @@ from sandbox import (
     CodeTest,
     InfraError,
     IOTest,
-    Isolation,
     Limits,
     MatrixJob,
     Program,
-    Result,
     SandboxError,
     TimingJob,
     Verdict,
     languages,
 )
-from sandbox.executors import Executor, Policy, ResultCache, make_executor
+from sandbox.executors import Policy, ResultCache, make_executor
 from sandbox.executors.keys import content_key
 from sandbox.executors.local import LocalExecutor
-from sandbox.executors.orders import Backlog, Entry, Order, Script
+from sandbox.executors.orders import Script
 from sandbox.languages import LanguageUnavailable
+from tests.sandbox.executors.common import (
+    expected,
+    program,
+    verdicts,
+)
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(120)]
-VERDICTS = ("passed", "wrong_answer", "runtime_error")
 ENDLESS = Program(
     "def f(n):\n    while True: pass",
     "f",
     (CallTest((1,), 1),),
     limits=Limits(cpu_seconds=60, wall_seconds=60),
 )
-
-
-def program(number):
-    body = {0: "return n + {k}", 1: "return n - {k} - 1", 2: "raise KeyError({k})"}[number % 3]
-    return Program(
-        f"def f(n):\n    {body.format(k=number)}", "f", (CallTest((1,), 1 + number),), id=str(number)
-    )
 
 
 def sleeper(seconds, number=0):
@@ -58,14 +53,6 @@ def sleeper(seconds, number=0):
 def executor():
     with make_executor("local", workers=2) as made:
         yield made
-
-
-def verdicts(outcomes):
-    return [getattr(outcome, "verdict", outcome) for outcome in outcomes]
-
-
-def expected(count):
-    return [VERDICTS[number % 3] for number in range(count)]
 
 
 # Streams.
@@ -374,155 +361,3 @@ def test_a_forked_child_is_told_to_make_its_own(executor):
         os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert verdicts(executor.run([program(0)])) == ["passed"]
-
-
-# The interface itself, over a backend that does as it is told.
-
-
-class Told(Executor):
-    """A backend without an engine: `behave` says what becomes of each order."""
-
-    workers = 2
-    isolation = Isolation("full")
-    environment = "told"
-
-    def __init__(self, behave, **policy):
-        super().__init__(Policy(**policy))
-        self.behave = behave
-        self.orders = []
-
-    def _submit(self, order):
-        self.orders.append(order)
-        future = Future()
-        answer = self.behave(order, len(self.orders))
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        elif answer is not None:
-            future.set_result(answer)
-        return future
-
-    def close(self):
-        pass
-
-
-def passed(order):
-    return Result(order.work.id, Verdict.passed, "", "", (), 0.0, 0.0, Isolation("full"), Limits())
-
-
-def lost(order, number):
-    return SandboxError("lost")
-
-
-def test_an_infrastructure_error_is_tried_again_and_then_told():
-    told = Told(lambda o, n: passed(o) if n == 3 else SandboxError("lost"), retries=2, max_infra_rate=1)
-    assert verdicts(told.run([program(0)])) == ["passed"]
-    assert told.stats().retried == 2 and told.stats().infra_errors == 0
-    told = Told(lambda o, n: InfraError("", "lost", 3), retries=1, max_infra_rate=1)
-    (found,) = told.run([program(0)])
-    assert found == InfraError("0", "lost", 3) and len(told.orders) == 2
-
-
-def test_a_run_ends_when_too_many_programs_cannot_be_run():
-    told = Told(lambda o, n: SandboxError("lost") if n % 10 == 0 else passed(o), retries=0)
-    with pytest.raises(SandboxError, match=r"2 of 20 programs \(10%\) could not be run.*last one: lost"):
-        list(told.run(program(n) for n in range(100)))
-    few = Told(lambda o, n: SandboxError("lost") if n == 30 else passed(o), retries=0)
-    assert sum(isinstance(o, InfraError) for o in few.run(program(n) for n in range(100))) == 1
-
-
-def test_coroutines_are_told_too_when_too_many_programs_cannot_be_run():
-    told = Told(lost, retries=0)
-
-    async def go():
-        return await asyncio.gather(*[told.arun(program(n)) for n in range(30)], return_exceptions=True)
-
-    found = asyncio.run(go())
-    assert sum(isinstance(o, InfraError) for o in found) == 19
-    assert sum(isinstance(o, SandboxError) for o in found) == 11
-
-
-def test_an_infrastructure_error_is_never_kept():
-    cache = ResultCache()
-    told = Told(lambda o, n: SandboxError("lost") if n == 1 else passed(o), retries=0, cache=cache)
-    assert isinstance(next(told.run([program(0)])), InfraError)
-    assert len(cache) == 0
-    assert verdicts(told.run([program(0)])) == ["passed"] and len(cache) == 1
-
-
-def test_a_matrix_that_cannot_be_run_is_an_exception():
-    with pytest.raises(SandboxError, match="lost"):
-        list(Told(lost, retries=0).pass_matrices([MatrixJob(["x"], [], "f")]))
-
-
-def test_every_order_is_counted_once():
-    told = Told(lambda order, n: None, retries=0)
-    futures = [told.submit(program(n // 2)) for n in range(10)]
-    assert told.stats().submitted == 10 and told.stats().shared == 5 and told.stats().waiting == 10
-    for future in futures[:4]:
-        assert future.cancel()
-    stats = told.stats()
-    assert stats.cancelled == 4 and stats.waiting == 6
-    with pytest.raises(CancelledError):
-        futures[0].result()
-
-
-def test_policies_that_make_no_sense_are_refused():
-    for wrong in ({"retries": -1}, {"max_infra_rate": 1.5}, {"infra_minimum": 0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            Policy(**wrong)
-
-
-# Work that was lost with its worker.
-
-
-def entries(count):
-    return [Entry(Order(program(n))) for n in range(count)]
-
-
-def test_of_work_lost_together_each_runs_alone_and_only_the_one_that_kills_again_is_blamed():
-    backlog = Backlog()
-    together = entries(3)
-    backlog.lost(together, "died", blame=True)
-    assert backlog.take(5) == [] and backlog.suspects == 3
-    first = backlog.take_suspect()
-    backlog.lost([first], "died", blame=True)
-    assert not first.future.done(), "once alone is not enough"
-    assert [backlog.take_suspect() for _ in range(3)] == [together[1], together[2], first]
-    backlog.lost([first], "died", blame=True)
-    found = first.future.result(0)
-    assert (found.verdict, found.cause, found.id) == (Verdict.violation, "worker killed twice", "0")
-    assert not together[1].future.done() and not together[2].future.done()
-
-
-def test_a_machine_that_goes_away_is_nobodys_fault():
-    backlog = Backlog()
-    (one,) = entries(1)
-    for _ in range(5):
-        backlog.lost([one], "node died", blame=False)
-        assert not one.future.done() and (backlog.take(1) or [backlog.take_suspect()]) == [one]
-    backlog.lost([one], "node died", blame=False)
-    with pytest.raises(SandboxError, match="lost 6 times"):
-        one.future.result(0)
-
-
-# Names.
-
-
-def test_an_unknown_executor_is_answered_with_the_names():
-    with pytest.raises(ValueError, match=r"did you mean 'local'.*local, ray, http"):
-        make_executor("lokal")
-
-
-def test_an_outsider_joins_by_entry_point(monkeypatch):
-    class Point:
-        name = "told"
-
-        def load(self):
-            return Told
-
-    def points(group, name=None):
-        return [Point()] if name in (None, "told") else []
-
-    monkeypatch.setattr("sandbox.executors.registry.entry_points", points)
-    monkeypatch.setattr("sandbox.executors.registry._made", {})
-    assert isinstance(make_executor("told", behave=lambda order, n: passed(order)), Told)
