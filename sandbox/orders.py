@@ -49,8 +49,8 @@ def command(program: Program, number: int, limits: Limits, all_tests: bool, leve
             f"{level!r}: its filter of system calls refuses exec"
         )
     text = program.source
-    if any(isinstance(test, CallTest) for test in program.tests):
-        text = language.call_source(text, program.entry_point)
+    if language.calls is not None and any(isinstance(test, CallTest) for test in program.tests):
+        text = language.calls.source(text, program.entry_point)
     tests = [_wire(test, language) for test in program.tests]
     source = text.encode("utf-8", "surrogatepass")
     return ("command", number, tests, source, language.plan(text, limits), limits.wire(), all_tests)
@@ -68,7 +68,8 @@ def judges(program: Program) -> list[Judge]:
     """What compares the outcomes of a program's tests."""
     from . import languages
 
-    decode = None if program.language == "python" else languages.get(program.language).call_value
+    calls = None if program.language == "python" else languages.get(program.language).calls
+    decode = None if calls is None else calls.value
     return [Judge(test, decode if isinstance(test, CallTest) else None) for test in program.tests]
 
 
@@ -107,7 +108,7 @@ def _make(client: Client, plan: dict[str, Any], source: str) -> None:
 
 
 def _wire(test: Test, language: Language) -> tuple[int, bytes]:
-    if isinstance(test, CallTest):
-        return (IO_TEST, marshal.dumps((language.call_input(test.args), (), None)))
+    if isinstance(test, CallTest) and language.calls is not None:
+        return (IO_TEST, marshal.dumps((language.calls.input(test.args), (), None)))
     kind, body = test.wire()
     return (APPENDED, body) if isinstance(test, CodeTest) else (kind, body)

@@ -177,14 +177,14 @@ def _check_language(source: str, name: str, tests: Sequence[Test]) -> None:
     if len({type(test) for test in tests}) > 1:
         raise ValueError(f"all tests of a program in {language.name} must be of one kind")
     for test in tests:
-        if isinstance(test, CallTest) and not language.calls:
+        if isinstance(test, CallTest) and language.calls is None:
             raise ValueError(
                 f"CallTest does not run for language {language.name!r}: give IOTest(stdin, expected)"
             )
-        if isinstance(test, CallTest):
+        if isinstance(test, CallTest) and language.calls is not None:
             if test.kwargs:
                 raise ValueError(f"CallTest.kwargs: language {language.name!r} has no named arguments")
-            language.call_input(test.args)
+            language.calls.input(test.args)
         if isinstance(test, CodeTest) and not test.in_process:
             raise ValueError(
                 f"CodeTest for language {language.name!r} must be in_process=True: its text is put behind "

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..isolation import namespaces
 from ..limits import Limits
@@ -25,6 +25,7 @@ MIB = 2**20
 COMPILE_LIMITS = Limits(cpu_seconds=20, wall_seconds=60, memory_mb=2048, output_kb=256)
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp"}
 _PROBE_SECONDS = 30
+_OVERHEAD_MB = 16  # code, libraries and the first stack of an empty compiled program
 
 
 class LanguageUnavailable(SandboxError):
@@ -121,6 +122,27 @@ class Examples:
     broken: str
 
 
+class Calls(Protocol):
+    """How functions of a language are called: by a driver behind the program, with data on its streams."""
+
+    def source(self, source: str, entry_point: str) -> str:
+        """The program with a driver that makes one call and prints its value."""
+
+    def input(self, args: tuple[Any, ...]) -> bytes:
+        """Arguments of a call as the driver reads them.
+
+        Raises:
+            ValueError: The language has nothing like an argument.
+        """
+
+    def value(self, output: bytes) -> Any:
+        """Value of a call, from what the driver printed.
+
+        Raises:
+            ValueError: It is no plain data.
+        """
+
+
 class Language:
     """A language; subclasses fill in what is theirs.
 
@@ -135,7 +157,8 @@ class Language:
         assertion_marks: Parts of the error text that tell that an assertion failed.
         syntax_marks: Parts of the error text that tell that an interpreter could not parse the program.
         cause_pattern: Regular expression that finds an exception's type in the error text, as its one group.
-        calls: Whether `CallTest`s can be run.
+        suffix: Ending of the source file's name.
+        calls: How `CallTest`s are run; None where they cannot be.
         note: What a reader of results should know.
     """
 
@@ -149,7 +172,8 @@ class Language:
     assertion_marks: tuple[str, ...] = ()
     syntax_marks: tuple[str, ...] = ()
     cause_pattern = ""
-    calls = False
+    suffix = ""
+    calls: Calls | None = None
     note = ""
     examples: Examples
 
@@ -167,35 +191,16 @@ class Language:
 
     def file_name(self, source: str) -> str:
         """Name of the source file."""
-        raise NotImplementedError
+        return f"main{self.suffix}"
 
     def compile_step(self, tools: Toolchain, source: str) -> Step | None:
         """How to compile; None for interpreters."""
         return None
 
     def run_step(self, tools: Toolchain, source: str, limits: Limits) -> Step:
-        """How to run."""
-        raise NotImplementedError
-
-    def call_source(self, source: str, entry_point: str) -> str:
-        """The program with a driver that makes one call and prints its value; where `calls` is true."""
-        raise NotImplementedError
-
-    def call_input(self, args: tuple[Any, ...]) -> bytes:
-        """Arguments of a call as the driver reads them.
-
-        Raises:
-            ValueError: The language has nothing like an argument.
-        """
-        raise NotImplementedError
-
-    def call_value(self, output: bytes) -> Any:
-        """Value of a call, from what the driver printed.
-
-        Raises:
-            ValueError: It is no plain data.
-        """
-        raise NotImplementedError
+        """How to run: here the compiled program, with shared libraries and nothing else of this machine."""
+        box = Box(bind_paths(library_paths()), execute=True)
+        return Step(("./program",), box, (("address space", int(limits.memory_mb) + _OVERHEAD_MB),))
 
     def preparation(self, source: str) -> tuple[dict[str, Any], str] | None:
         """A plan with a place to store what it makes, and its source: made once, before a program of this

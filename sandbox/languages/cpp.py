@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..limits import Limits
 from . import register, store
-from .base import Box, Examples, Language, Step, Toolchain, ask, bind_paths, library_paths
+from .base import Box, Examples, Language, Step, Toolchain, ask
 
 _HEADER = "bits/stdc++.h"
 _PLACE = "/precompiled"
-_OVERHEAD_MB = 16  # code, libraries and the first stack of an empty program
 
 
 class Gcc(Language):
@@ -21,7 +19,6 @@ class Gcc(Language):
     minimum = (9,)
     remedy = "install GCC (Debian and Ubuntu: apt install g++; Fedora: dnf install gcc-c++)"
     flags: tuple[str, ...] = ()
-    suffix = ""
     kind = ""
     memory_marks = (
         "std::bad_alloc",
@@ -48,19 +45,10 @@ class Gcc(Language):
         lines = ask(gcc, "-E", "-v", "-x", self.kind, "/dev/null").splitlines()
         yield from (line.strip() for line in lines if line.startswith(" /"))
 
-    def file_name(self, source: str) -> str:
-        """Its ending tells the language."""
-        return f"main{self.suffix}"
-
     def compile_step(self, tools: Toolchain, source: str) -> Step:
         """One call of the driver, which makes processes for compiler, assembler and linker."""
         argv = (tools.programs[self.commands[0]], *self.flags, "-o", "program", f"main{self.suffix}", "-lm")
         return Step(argv, Box(tools.paths, work_mb=128), (("address space", 2048),), forks=True, file_mb=64)
-
-    def run_step(self, tools: Toolchain, source: str, limits: Limits) -> Step:
-        """The program, with shared libraries and nothing else of this machine."""
-        box = Box(bind_paths(library_paths()), execute=True)
-        return Step(("./program",), box, (("address space", int(limits.memory_mb) + _OVERHEAD_MB),))
 
 
 @register

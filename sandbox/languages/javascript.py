@@ -41,6 +41,25 @@ _DRIVER = """
 """
 
 
+class _Calls:
+    """Arguments and value are JSON."""
+
+    def source(self, source: str, entry_point: str) -> str:
+        """The program and the driver."""
+        return source + _DRIVER.replace("NAME", entry_point)
+
+    def input(self, args: tuple[Any, ...]) -> bytes:
+        """JSON."""
+        return json.dumps(_to_json(args), allow_nan=False).encode()
+
+    def value(self, output: bytes) -> Any:
+        """The last line, JSON; numbers that JSON lacks are tagged."""
+        try:
+            return json.loads(output.rpartition(b"\n")[2], object_hook=_untag, parse_constant=_no_constant)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+
+
 @register
 class JavaScript(Language):
     """CommonJS programs: `require('fs').readFileSync(0)` reads the input."""
@@ -56,7 +75,8 @@ class JavaScript(Language):
         "Cannot allocate memory",
     )
     assertion_marks = ("AssertionError",)
-    calls = True
+    suffix = ".cjs"  # CommonJS by its ending
+    calls = _Calls()
     note = "memory is bounded by the heap limit of the runtime and by private memory that can be written"
     syntax_marks = ("    at wrapSafe (node:internal",)
     cause_pattern = r"(?m)^(?:Uncaught )?([A-Z]\w*Error)\b"
@@ -64,25 +84,6 @@ class JavaScript(Language):
         double="console.log(2 * parseInt(require('fs').readFileSync(0, 'utf8')));",
         broken="console.log((",
     )
-
-    def file_name(self, source: str) -> str:
-        """CommonJS by its ending."""
-        return "main.cjs"
-
-    def call_source(self, source: str, entry_point: str) -> str:
-        """The program and the driver."""
-        return source + _DRIVER.replace("NAME", entry_point)
-
-    def call_input(self, args: tuple[Any, ...]) -> bytes:
-        """JSON."""
-        return json.dumps(_to_json(args), allow_nan=False).encode()
-
-    def call_value(self, output: bytes) -> Any:
-        """The last line, JSON; numbers that JSON lacks are tagged."""
-        try:
-            return json.loads(output.rpartition(b"\n")[2], object_hook=_untag, parse_constant=_no_constant)
-        except RecursionError:
-            raise ValueError("nested too deep") from None
 
     def run_step(self, tools: Toolchain, source: str, limits: Limits) -> Step:
         """The heap's limit is V8's own; memory outside the heap is bounded by the kernel."""

@@ -16,16 +16,11 @@ class Python(Language):
 
     name = "python"
     aliases = ("py", "python3")
-    calls = True
     examples = Examples(double="print(2 * int(input()))", broken="print((")
 
     def toolchain(self) -> Toolchain:
         """The running interpreter."""
         return Toolchain(f"Python {sys.version.split()[0]}", {"python": sys.executable})
-
-    def file_name(self, source: str) -> str:
-        """As a program sees it in `sys.argv`."""
-        return "solution.py"
 
     def plan(self, source: str, limits: Limits) -> dict[str, Any] | None:
         """None: the engine's own way."""

@@ -110,4 +110,4 @@ def test_program_comes_to_its_verdict(record):
 
 
 def test_no_process_and_no_file_is_left():
-    cases.nothing_is_left("cpp", CASES)
+    assert cases.what_is_left("cpp", CASES) == cases.NOTHING
