@@ -100,6 +100,9 @@ class Executor(ABC):
     """
 
     name: str = ""
+    # A backend finds these out when it starts.
+    _isolation: Isolation
+    _environment: str
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
@@ -114,14 +117,14 @@ class Executor(ABC):
         """How many programs run at a time, as far as known."""
 
     @property
-    @abstractmethod
     def isolation(self) -> Isolation:
-        """What is in force where the programs run."""
+        """What is in force where the programs run, as it was found when the executor started."""
+        return self._isolation
 
     @property
-    @abstractmethod
     def environment(self) -> str:
-        """All that decides a result beside the program itself: engine, level, limits, libraries."""
+        """Digest of all that decides a result beside the program itself: engine, level, limits, libraries."""
+        return self._environment
 
     @abstractmethod
     def _submit(self, order: Order) -> Future[Answer]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..verdict import Isolation, SandboxError
+from ..verdict import SandboxError
 from . import wire
 from .base import Executor, Policy
 from .http_dialects import DIALECTS, Call, Dialect
@@ -146,16 +146,6 @@ class HttpExecutor(Executor):
     def window(self) -> int:
         """Enough for a full batch in every connection."""
         return max(2 * self.workers + 2, self._carriers.capacity)
-
-    @property
-    def isolation(self) -> Isolation:
-        """What the first service that answered said of itself."""
-        return self._isolation
-
-    @property
-    def environment(self) -> str:
-        """What the service says of its engine and limits, as a digest."""
-        return self._environment
 
     def _submit(self, order: Order) -> Future[Answer]:
         return self._carriers.take(order)

@@ -212,7 +212,7 @@ class Service:
             "queue": self._bounds.queue,
             "max_body": self._bounds.max_body,
             "languages": list(fusion.language_names()),
-            "tests": list(wire.test_kinds()),
+            "tests": list(wire.kinds_of_test()),
         }
 
     def _full(self, more: int) -> bool:

@@ -24,7 +24,7 @@ from ..matrix import MatrixJob
 from ..pool import Sandbox
 from ..program import Program
 from ..timing import TimingJob
-from ..verdict import Isolation, SandboxError
+from ..verdict import SandboxError
 from .base import Executor, Policy
 from .keys import engine_version, library_versions
 from .orders import Answer, Backlog, Entry, Order, Refused, Script
@@ -71,16 +71,6 @@ class LocalExecutor(Executor):
     def workers(self) -> int:
         """How many programs run at a time."""
         return self._workers
-
-    @property
-    def isolation(self) -> Isolation:
-        """What is in force, found out by doing when the pool started."""
-        return self._isolation
-
-    @property
-    def environment(self) -> str:
-        """Digest of engine, isolation and options."""
-        return self._environment
 
     def _submit(self, order: Order) -> Future[Answer]:
         return self._pump.take(order)

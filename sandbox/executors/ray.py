@@ -153,16 +153,6 @@ class RayExecutor(Executor):
         """Enough for full batches in all actors."""
         return max(2 * IN_FLIGHT * MIN_BATCH, self._fleet.actors * IN_FLIGHT * MAX_BATCH)
 
-    @property
-    def isolation(self) -> Isolation:
-        """What is in force on the first node that was up; all nodes were required to give the same."""
-        return self._isolation
-
-    @property
-    def environment(self) -> str:
-        """Digest of engine and options."""
-        return self._environment
-
     def _submit(self, order: Order) -> Future[Answer]:
         return self._fleet.take(order)
 

@@ -93,7 +93,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 
 
 @cache
-def test_kinds() -> dict[str, type]:
+def kinds_of_test() -> dict[str, type]:
     """Kinds of tests by the name they have here: `CallTest` is `call`."""
     members = get_args(Test) or (Test,)
     return {member.__name__.removesuffix("Test").lower(): member for member in members}
@@ -147,7 +147,7 @@ def _object(value: Any) -> dict[str, Any]:
     kind = type(value)
     hints = _hints(kind)  # type: ignore[arg-type]
     found: dict[str, Any] = {}
-    if kind in test_kinds().values():
+    if kind in kinds_of_test().values():
         found["kind"] = kind.__name__.removesuffix("Test").lower()
     for field in fields(kind):
         item = getattr(value, field.name)
@@ -289,7 +289,7 @@ def _read_made(hint: Any, data: Any, place: str) -> Any:
             raise WireError(f"{place}: {data!r} is none of {', '.join(map(repr, parts))}")
         return data
     if origin in (Union, types.UnionType):
-        if set(parts) == set(test_kinds().values()):
+        if set(parts) == set(kinds_of_test().values()):
             return _read_test(data, place)
         if data is None and type(None) in parts:
             return None
@@ -320,7 +320,7 @@ def _read_any(hints: Sequence[Any], data: Any, place: str) -> Any:
 def _read_test(data: Any, place: str) -> Any:
     if not isinstance(data, dict):
         raise WireError(f"{place}: expected an object, found {_kind_of(data)}")
-    kinds = test_kinds()
+    kinds = kinds_of_test()
     kind = data.get(
         "kind", next((name for name, test in kinds.items() if set(data) <= set(_names(test))), None)
     )
