@@ -24,7 +24,7 @@ from . import orders
 from .cells import Job, Judge
 from .client import Client
 from .limits import Limits
-from .matrix import UNKNOWN, VERDICTS, MatrixJob, PassMatrix, distinct, test_key
+from .matrix import UNKNOWN, VERDICTS, MatrixJob, PassMatrix, distinct, key_of_test
 from .program import CallTest, Test, check_job
 from .verdict import CellResult, Verdict
 
@@ -69,7 +69,7 @@ class MatrixRun:
         self._job = job
         self._limits = limits
         self._codes, self._code_index = distinct(job.codes, job.codes)
-        self._tests, self._test_index = distinct(job.tests, map(test_key, job.tests))
+        self._tests, self._test_index = distinct(job.tests, map(key_of_test, job.tests))
         self._judges = [Judge(test) for test in self._tests]
         self._stateful: set[int] = set()
         client.send(("tests", number, [test.wire() for test in self._tests]))

@@ -190,6 +190,6 @@ def distinct(items: Sequence[_Item], keys: Iterable[Hashable]) -> tuple[list[_It
     return kept, index
 
 
-def test_key(test: Test) -> Hashable:
+def key_of_test(test: Test) -> Hashable:
     """Equal for equal tests; 1, 1.0 and True differ, and so do 0.0 and -0.0."""
     return test.key() if isinstance(test, CallTest) else test

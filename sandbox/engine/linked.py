@@ -33,7 +33,7 @@ def run(
     index = job.order[job.at]
     kind, source = job.tests.tests[index]
     trusted = kind == TRUSTED_TEST
-    test = yield from worker.test_process(job.limits, trusted)
+    test = yield from worker.process_for_test(job.limits, trusted)
     near, far = socketpair(AF_UNIX, SOCK_STREAM)
     body = marshal.dumps((source, job.entry))
     test.send(wire.frame(wire.TEST, job.number & 0xFFFFFFFF, body), descriptor=far.detach())

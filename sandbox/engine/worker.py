@@ -399,7 +399,7 @@ class Worker:
         self.solutions.flow_control()
         return started
 
-    def test_process(self, limits: session.Limits, trusted: bool) -> Generator[None, None, Session]:
+    def process_for_test(self, limits: session.Limits, trusted: bool) -> Generator[None, None, Session]:
         """A process for a test: one of its own, or for a trusted test the one that serves them all.
 
         Raises:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import CallTest, MatrixJob, codec, judges
-from sandbox.matrix import test_key as key_of
+from sandbox.matrix import key_of_test as key_of
 from sandbox.values import Drained, EnumValue, ErrorValue, NamedRecord, Record
 
 
