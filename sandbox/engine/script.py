@@ -12,8 +12,6 @@ import marshal
 import os
 import struct
 import sys
-import threading
-import traceback
 from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET, socket
 from types import ModuleType
 from typing import Any
@@ -96,6 +94,8 @@ def _run(pipe: Pipe, code: Any, namespace: dict[str, Any]) -> int:
     except BaseException as error:
         pipe.write(wire.FAILED, 0, error_body(error))
         with contextlib.suppress(BaseException):
+            import traceback  # here, since it brings modules that every fork of a zygote would pay for
+
             traceback.print_exception(error, limit=-10)
         return 1
     return 0
@@ -103,7 +103,10 @@ def _run(pipe: Pipe, code: Any, namespace: dict[str, Any]) -> int:
 
 def _finish() -> None:
     """What the interpreter does at its end: wait for threads, call what was registered, flush."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    # Loaded by the program itself or not at all: the module has each fork of a process run code of its own.
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
     atexit._run_exitfuncs()
     stream = sys.stdout
     if stream is not None and not stream.closed:
