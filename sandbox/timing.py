@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import codec
 from .client import Client
+from .judges import Expected
 from .limits import Limits
 from .program import check_entry_point, check_job
 from .verdict import SandboxError
@@ -31,6 +32,9 @@ class TimingJob:
         limits: Limits of each call; the sandbox's own when absent.
         spread: Calls whose times vary by more than this (standard deviation over mean) after `repeats` rounds
             are timed in up to as many rounds again. Infinity times nothing again.
+        expected: What each call must give, compared as in `CallTest`; a call that gives anything else has
+            failed. Without it a program that skips the work is taken for a fast one: time only programs whose
+            answers to these calls are known.
     """
 
     sources: Sequence[str]
@@ -39,6 +43,7 @@ class TimingJob:
     repeats: int = 3
     limits: Limits | None = None
     spread: float = 0.05
+    expected: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         check_entry_point(self.entry_point)
@@ -52,6 +57,10 @@ class TimingJob:
             raise ValueError(f"repeats is {self.repeats!r}; give a number >= 1")
         if not self.spread >= 0:
             raise ValueError(f"spread is {self.spread!r}; give a number >= 0")
+        if self.expected is not None and len(self.expected) != len(self.calls):
+            raise ValueError(
+                f"expected has {len(self.expected)} values for {len(self.calls)} calls; give one a call"
+            )
 
     def wire(self, number: int, limits: Limits) -> tuple[Any, ...]:
         """The job as the engine reads it."""
@@ -64,6 +73,7 @@ class TimingJob:
             self.repeats,
             limits.wire(),
             self.spread,
+            self.expected is not None,
         )
 
 
@@ -72,7 +82,8 @@ class Timing:
     """CPU times of calls, and how far they can be trusted.
 
     Attributes:
-        seconds: (sources, calls) the least CPU time; NaN where the call failed, inf where it timed out.
+        seconds: (sources, calls) the least CPU time; NaN where the call failed or gave what was not expected,
+            inf where it timed out. What the arguments take to cross is taken off.
         median: (sources, calls) likewise, the median.
         spread: (sources, calls) standard deviation over mean of the repeats; NaN for fewer than two.
         repeats: (sources, calls) how often it was timed.
@@ -103,6 +114,7 @@ class TimingRun:
     def __init__(self, client: Client, job: TimingJob, limits: Limits) -> None:
         self._client = client
         self._shape = (len(job.sources), len(job.calls))
+        self._expected = None if job.expected is None else [_expected(value) for value in job.expected]
         self._message: tuple[Any, ...] = ()
         self._infra = ""
         self.decided = False
@@ -139,22 +151,44 @@ class TimingRun:
         """
         if not self._message:
             raise SandboxError(f"calls could not be timed after several tries: {self._infra}")
-        _, _, seconds, failed, instructions, calibration, core = self._message
+        _, _, seconds, failed, instructions, calibration, core, answers = self._message
+        if self._expected is not None:
+            self._refuse(failed, answers, self._expected)
         cells = [found for row in seconds for found in row]
         bad = [found for row in failed for found in row]
         counts = [min(found) if found else math.nan for row in instructions for found in row]
         return Timing(
             self._array([_least(found, kind) for found, kind in zip(cells, bad, strict=True)]),
             self._array([float(np.median(found)) if found else math.nan for found in cells]),
-            self._array([float(np.std(f) / np.mean(f)) if len(f) > 1 else math.nan for f in cells]),
+            self._array([_spread(found) for found in cells]),
             np.asarray([len(found) for found in cells], np.int64).reshape(self._shape),
             None if all(math.isnan(count) for count in counts) else self._array(counts),
             tuple(calibration),
             core,
         )
 
+    def _refuse(
+        self, failed: list[list[float | None]], answers: list[list[list[bytes]]], expected: list[Expected]
+    ) -> None:
+        """Calls that gave what was not expected have failed."""
+        for row, given in zip(failed, answers, strict=True):
+            for place, (kept, wanted) in enumerate(zip(given, expected, strict=True)):
+                if row[place] is None and not all(wanted.matches(answer) for answer in kept):
+                    row[place] = math.nan
+
     def _array(self, values: list[float]) -> NDArray[np.float64]:
         return np.asarray(values, np.float64).reshape(self._shape)
+
+
+def _expected(value: Any) -> Expected:
+    crossed, plain = codec.crossed(value, "expected")
+    return Expected(crossed, size=len(codec.pack_arguments((crossed,), None, plain)))
+
+
+def _spread(found: list[float]) -> float:
+    if len(found) < 2:
+        return math.nan
+    return float(np.std(found) / np.mean(found)) if any(found) else 0.0
 
 
 def _least(found: list[float], failed: float | None) -> float:

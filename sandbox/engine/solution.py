@@ -4,12 +4,10 @@ value.
 
 from __future__ import annotations
 
-import gc
 import marshal
 import os
 import struct
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +31,6 @@ def main(pipe: Pipe) -> None:
 
 def _serve(pipe: Pipe, namespace: dict[str, Any], entry: str) -> None:
     """Frames of the supervisor."""
-    pending: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     while (found := pipe.read()) is not None:
         kind, number, body = found
         if kind == wire.LINK:
@@ -51,12 +48,6 @@ def _serve(pipe: Pipe, namespace: dict[str, Any], entry: str) -> None:
                 os._exit(0)
             branch.close()
             pipe.write(wire.BRANCHED, number, struct.pack("i", os.wait()[1]))
-        elif kind == wire.ARGUMENTS:
-            pending = _arguments(body, namespace)
-            pipe.write(wire.READY, number)
-        elif kind == wire.GO:
-            _timed(pipe, number, objects.resolve(namespace, entry), *pending)
-            pending = ((), {})
         elif kind == wire.CALL:
             _answer(pipe, number, namespace, entry, body)
         elif kind == wire.INSIDE:
@@ -104,17 +95,3 @@ def _answer(pipe: Pipe, number: int, namespace: dict[str, Any], entry: str, body
         pipe.write(wire.FAILED, number, error_body(error))
     else:
         pipe.write(wire.VALUE, number, answer)
-
-
-def _timed(
-    pipe: Pipe, number: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    # The clock is read outside, when GO is sent and when the answer comes; encoding a value is not timed.
-    gc.disable()
-    try:
-        function(*args, **kwargs)
-    except BaseException as error:
-        pipe.write(wire.FAILED, number, error_body(error))
-    else:
-        pipe.write(wire.DONE, number)
-    gc.enable()

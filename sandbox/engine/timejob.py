@@ -1,4 +1,9 @@
-"""Timing of calls: CPU time read from outside, programs in turn on one core, a fresh process every round."""
+"""Timing of calls: CPU time read from outside, programs in turn on one core, a fresh process every round.
+
+A timed call is a call as any other: from the moment at which it is sent to the answer, less what a trusted
+program takes that does nothing with the same arguments. So a program cannot find out that it is being timed,
+has nothing to prepare in advance, and must work to know the value, which the caller may compare.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,12 @@ from .endings import MAX_TIMEOUTS, ending, raise_if_lost
 from .session import Limits, Session
 from .worker import Flow, Worker
 
-# Always the same work: what it costs tells how fast and how steady the machine was while others were timed.
-CALIBRATION = b"def f(n):\n    t = 0\n    for i in range(n): t += i * i % 7\n    return t"
-CALIBRATION_CALL: tuple[tuple[int], dict[str, Any]] = ((50_000,), {})
+# Trusted, and run in every round: a loop that is always the same tells how fast and how steady the machine
+# was, and a call that does nothing what crossing and decoding of the arguments takes.
+CALIBRATION = b"def f(*args, loops=0):\n    t = 0\n    for i in range(loops): t += i * i % 7\n    return None"
+CALIBRATION_CALL: tuple[tuple[Any, ...], dict[str, Any]] = ((), {"loops": 50_000})
+MOST_ANSWERS = 4  # different ones of a call that are kept; a program that gives more is not steady enough
+Answer = tuple[int, bytes]  # kind, body
 Report = Callable[[Any], None]
 
 
@@ -36,6 +44,7 @@ class TimeJob:
         repeats: int,
         limits: Limits,
         spread: float,
+        answers: bool,
     ) -> None:
         self.number = number
         self.sources = sources
@@ -44,6 +53,9 @@ class TimeJob:
         self.repeats = repeats
         self.limits = limits
         self.spread = spread
+        self.answers: list[list[list[bytes]]] | None = (
+            [[[] for _ in calls] for _ in sources] if answers else None
+        )
         self.cancelled = False
         self.tries = 0
         self.core = -1
@@ -53,6 +65,7 @@ class TimeJob:
         self._open = [set(range(len(calls))) for _ in sources]
         self._timeouts = [0] * len(sources)
         self._calibration: list[float] = []
+        self._idle = [math.inf] * len(calls)
         self._counter: Instructions | None = None
 
     def flow(self, worker: Worker, report: Report) -> Flow:
@@ -68,7 +81,11 @@ class TimeJob:
                 start = 0
                 while start < len(self.calls) and self._open[index] and not self.cancelled:
                     start = yield from self._pass(worker, index, start)
-        found = (self._seconds, self._failed, self._instructions, self._calibration, self.core)
+        seconds = [
+            [[max(0.0, taken - idle) for taken in cell] for cell, idle in zip(row, self._idle, strict=True)]
+            for row in self._seconds
+        ]
+        found = (seconds, self._failed, self._instructions, self._calibration, self.core, self.answers)
         report(("times", self.number, *found))
 
     def _leave_noisy(self) -> None:
@@ -79,8 +96,8 @@ class TimeJob:
 
     def _start(self, worker: Worker, source: bytes, entry: str, calls: int) -> Generator[None, None, Session]:
         solution = worker.load(source, entry, self.limits, calls)
-        kind = yield from _next(solution, self.tries)
-        if kind == wire.LOADED:
+        found = yield from _next(solution, self.tries)
+        if found is not None and found[0] == wire.LOADED:
             self._pin(solution.pid)
         else:
             solution.reason = solution.reason or "no start"
@@ -100,11 +117,12 @@ class TimeJob:
         yield from worker.close(worker.solutions)
 
     def _calibrate(self, worker: Worker) -> Flow:
-        solution = yield from self._start(worker, CALIBRATION, "f", 1)
-        frame = wire.frame(wire.ARGUMENTS, 0, wire.plain(CALIBRATION_CALL))
-        kind, seconds, _ = yield from self._measure(worker, solution, 0, frame)
-        if kind == wire.DONE:
-            self._calibration.append(seconds)
+        solution = yield from self._start(worker, CALIBRATION, "f", len(self.calls) + 1)
+        _, taken, _ = yield from self._measure(worker, solution, wire.plain(CALIBRATION_CALL))
+        self._calibration.append(taken)
+        for position, call in enumerate(self.calls):
+            _, taken, _ = yield from self._measure(worker, solution, call)
+            self._idle[position] = min(taken, self._idle[position])
         yield from self._end(worker)
 
     def _pass(self, worker: Worker, index: int, start: int) -> Generator[None, None, int]:
@@ -128,16 +146,16 @@ class TimeJob:
         self, worker: Worker, solution: Session, index: int, position: int
     ) -> Generator[None, None, bool]:
         """Time one call; whether the process can go on."""
-        frame = wire.frame(wire.ARGUMENTS, position, self.calls[position])
-        kind, seconds, instructions = yield from self._measure(worker, solution, position, frame)
-        if kind == wire.DONE:
+        answer, seconds, instructions = yield from self._measure(worker, solution, self.calls[position])
+        if answer is not None and answer[0] in (wire.VALUE, wire.REFUSED):
             self._seconds[index][position].append(seconds)
             if instructions:
                 self._instructions[index][position].append(instructions)
+            self._keep(index, position, answer)
             return True
         self._open[index].discard(position)
         self._failed[index][position] = math.nan
-        if kind is not None:
+        if answer is not None:
             return True
         while not solution.over:
             yield
@@ -149,24 +167,37 @@ class TimeJob:
                 self._open[index].clear()
         return False
 
+    def _keep(self, index: int, position: int, answer: Answer) -> None:
+        """Keep the value for the caller's comparison; what is no plain data equals nothing."""
+        if self.answers is None:
+            return
+        kept = self.answers[index][position]
+        value = answer[1] if answer[0] == wire.VALUE else b""
+        if value not in kept:
+            kept.append(value if len(kept) < MOST_ANSWERS else b"")
+
     def _measure(
-        self, worker: Worker, solution: Session, position: int, arguments: bytes
-    ) -> Generator[None, None, tuple[int | None, float, int]]:
-        """Kind of the answer (None: the process ended), CPU seconds, instructions (0: not counted)."""
+        self, worker: Worker, solution: Session, arguments: bytes
+    ) -> Generator[None, None, tuple[Answer | None, float, int]]:
+        """Kind and body of the answer (None: the process ended), CPU seconds, instructions (0: none)."""
         if solution.reason or solution.over:
             return None, math.nan, 0
-        solution.mark()
-        solution.send(arguments)
-        worker.solutions.flow_control()
-        kind = yield from _next(solution, self.tries)
-        if kind != wire.READY:
-            return kind, math.nan, 0
+        # A number that nobody can guess: an answer sent in advance is an answer to something else.
+        number = int.from_bytes(os.urandom(4), "little")
         counted = self._counter.read() if self._counter else 0
         before = solution.mark()
-        solution.send(wire.frame(wire.GO, position))
-        kind = yield from _next(solution, self.tries)
+        solution.send(wire.frame(wire.CALL, number, arguments))
+        worker.solutions.flow_control()
+        found = yield from _next(solution, self.tries)
         seconds = solution.cpu() - before
-        return kind, seconds, (self._counter.read() - counted) if self._counter else 0
+        counted = (self._counter.read() - counted) if self._counter else 0
+        if found is None:
+            return None, seconds, counted
+        kind, answered, body = found
+        if kind not in wire.ANSWERS or answered != number or solution.frames:
+            worker.solutions.kill("violation")
+            return None, seconds, counted
+        return (kind, body), seconds, counted
 
 
 def variation(values: list[float]) -> float:
@@ -177,11 +208,11 @@ def variation(values: list[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) / mean
 
 
-def _next(solution: Session, tries: int) -> Generator[None, None, int | None]:
-    """Kind of the next frame; None when the process ends instead."""
+def _next(solution: Session, tries: int) -> Generator[None, None, tuple[int, int, bytes] | None]:
+    """The next frame; None when the process ends instead."""
     while not solution.frames and not solution.over:
         yield
     if solution.frames:
-        return solution.frames.popleft()[0]
+        return solution.frames.popleft()
     raise_if_lost(solution, tries)
     return None

@@ -20,8 +20,6 @@ LOAD = ord("L")  # marshal (source bytes, entry point)
 CALL = ord("C")  # (args, kwargs) as `codec.pack_arguments` gives them: call the entry point
 ASK = ord("N")  # what a test asks for but a call, see objects.py
 INSIDE = ord("I")  # test source: run it in this very process; answered with PASSED, WRONG or ERROR
-ARGUMENTS = ord("A")  # as CALL, but wait for GO
-GO = ord("G")
 LINK = ord("K")  # with a descriptor: serve calls of a test's process there until it ends, then go on here
 BRANCH = ord("B")  # with a descriptor: fork; the child serves calls there
 # From a solution's process.
@@ -29,8 +27,6 @@ LOADED = ord("l")
 VALUE = ord("v")  # codec
 FAILED = ord("e")  # cause NUL text
 REFUSED = ord("r")  # the value is no plain data: reason
-READY = ord("a")
-DONE = ord("d")
 BROKEN = ord("b")  # did not load: one byte kind (s: syntax, e: exception), cause NUL text
 BRANCHED = ord("k")  # a branch has ended: its wait status (4 bytes)
 # To a test's process: TEST, with the descriptor of its link to a solution. On the link it sends CALL

@@ -70,6 +70,58 @@ def test_variation_is_the_standard_deviation_over_the_mean():
     assert variation([]) == variation([2.0]) == variation([2.0, 2.0]) == 0.0
 
 
+WORK = "def work(n):\n    t = 0\n    for i in range(n): t += i % 7\n    return t\n"
+SAY = (
+    "import os, struct\ndef say(number, n):\n    body = b'i' + struct.pack('<q', n)\n"
+    "    os.write(3, struct.pack('<IBI', len(body), ord('v'), number) + body)\n"
+)
+CHEATS = {
+    "answers in advance": SAY + WORK + "for k in range(64): say(k, 0)\ndef f(n): return work(n)",
+    "answers early with a guess": (
+        "import sys\n" + SAY + WORK + "def f(n):\n    frame = sys._getframe()\n"
+        "    while 'number' not in frame.f_locals: frame = frame.f_back\n"
+        "    say(frame.f_locals['number'], 1)\n    return work(n)"
+    ),
+    "looks for a harness that times": (
+        "import sys\n" + WORK + "def f(n):\n    frame = sys._getframe()\n    while frame:\n"
+        "        if 'tim' in frame.f_code.co_name: return 0\n        frame = frame.f_back\n    return work(n)"
+    ),
+    "skips the work": "def f(n): return 0",
+    "works while its arguments are decoded": (
+        "import sys\n" + WORK + "engine = sys.modules['sandbox.engine.solution']\nplain = engine._arguments\n"
+        "kept = []\ndef early(*given):\n    found = plain(*given)\n    kept.append(work(*found[0]))\n"
+        "    return found\nengine._arguments = early\ndef f(n): return kept[-1]"
+    ),
+}
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_program_that_cheats_the_clock_is_not_fast(box, name):
+    n = 300_000
+    honest = WORK + "def f(n): return work(n)"
+    right = sum(i % 7 for i in range(n))
+    (timing,) = box.measure([TimingJob([honest, CHEATS[name]], "f", [(n,)], 3, expected=[right])])
+    assert timing.seconds[0, 0] > 0.001
+    assert math.isnan(timing.seconds[1, 0]) or timing.seconds[1, 0] > 0.6 * timing.seconds[0, 0]
+
+
+@pytest.mark.sandbox
+def test_a_call_that_gives_something_else_now_and_then_has_failed(box):
+    moody = "import os\ndef f(n): return n if os.urandom(1)[0] % 2 else -1"
+    job = TimingJob([moody, "def f(n): return n", "def f(n): return object()"], "f", [(3,)], 12, expected=[3])
+    (timing,) = box.measure([job])
+    assert np.isnan(timing.seconds[:, 0]).tolist() == [True, False, True]
+    with pytest.raises(ValueError, match="expected has 1 values for 2 calls"):
+        TimingJob([], "f", [(1,), (2,)], expected=[1])
+
+
+@pytest.mark.sandbox
+def test_what_arguments_take_to_cross_is_no_part_of_the_time(box):
+    (timing,) = box.measure([TimingJob(["def f(xs): return 0"], "f", [(list(range(200_000)),), ([],)], 3)])
+    assert timing.seconds.max() < 0.004
+
+
 @pytest.mark.parametrize("change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}])
 def test_a_job_that_cannot_be_meant_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
