@@ -2,16 +2,18 @@
 
     python -m benchmarks.sandbox_timing [--busy 0 1 2 4] [--groups 60] [--out FILE]
 
-A function that takes 50 ms of CPU time is timed by `Sandbox.time_calls` with 6 repeats, `--groups` times,
+A function that takes 50 ms of CPU time is timed by `Sandbox.measure` with 6 repeats, `--groups` times,
 while 0, 1, 2, 4 processes of this script spin. Shown is the coefficient of variation (population standard
 deviation over mean) of the groups' minimum, of single calls, and of wall time measured beside: the same
-function called in this process, minimum of 6 and single.
+function called in this process, minimum of 6 and single. `relative` is `Timing.relative`, over the
+calibration loop (`loop`): it is steady where the speed of the core is not.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import statistics
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from typing import Any
 from benchmarks import measuring
 from benchmarks.measuring import Bar
 from benchmarks.sandbox_speed import spin_source
-from sandbox import Sandbox
+from sandbox import Sandbox, TimingJob
 
 SECONDS = 0.05
 REPEATS = 6
@@ -60,9 +62,13 @@ def one_load(box: Sandbox, source: str, groups: int) -> dict[str, list[float]]:
     """Seconds of every group at the load there is: the sandbox's and wall, turn and turn about."""
     scope: dict[str, Any] = {}
     exec(source, scope)
-    found: dict[str, list[float]] = {"cpu min": [], "cpu single": [], "wall min": [], "wall single": []}
+    names = ("cpu min", "cpu single", "relative", "calibration", "wall min", "wall single")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(groups):
-        found["cpu min"].append(float(box.time_calls([source], "f", [(1,)], repeats=REPEATS)[0, 0]))
+        timing = next(iter(box.measure([TimingJob([source], "f", [(1,)], REPEATS, spread=math.inf)])))
+        found["cpu min"].append(float(timing.seconds[0, 0]))
+        found["relative"].append(float(timing.relative[0, 0]))
+        found["calibration"].append(min(timing.calibration))
         found["cpu single"].append(float(box.time_calls([source], "f", [(1,)], repeats=1)[0, 0]))
         walls = [_wall(scope["f"]) for _ in range(REPEATS)]
         found["wall min"].append(min(walls))
@@ -91,11 +97,21 @@ def main() -> int:
         mean = statistics.fmean(found["cpu min"]) * 1e3
         cells = [f"{variation(values):.2%}" for values in found.values()]
         body.append([str(busy), f"{mean:.1f}", *cells])
-    heads = ["busy", "mean ms", "CPU min of 6", "CPU single", "wall min of 6", "wall single"]
+    heads = [
+        "busy",
+        "mean ms",
+        "CPU min of 6",
+        "CPU single",
+        "relative",
+        "loop",
+        "wall min of 6",
+        "wall single",
+    ]
     measuring.print_table(f"Coefficient of variation over {arguments.groups} groups", heads, body)
     bars = [
-        Bar(f"CPU min of 6, {busy} busy", variation(found["cpu min"]), most=0.03)
+        Bar(f"{name}, {busy} busy", variation(found[key]), most=0.03)
         for busy, found in every.items()
+        for name, key in (("CPU min of 6", "cpu min"), ("relative", "relative"))
     ]
     measuring.print_table("Bars (goal 0.01)", ["figure", "value", "bar", ""], [bar.row() for bar in bars])
     measuring.write_json(

@@ -174,18 +174,20 @@ class Sandbox:
         *,
         repeats: int = 3,
         limits: Limits | None = None,
+        expected: Sequence[Any] | None = None,
     ) -> NDArray[np.float64]:
         """CPU seconds of each call alone, the minimum over repeats.
 
-        The clock of the solution's process is read from outside between messages, so that decoding of
-        arguments and encoding of values are not counted. All sources run in one worker, interleaved. A
-        timed call's value is thrown
-        away: time only programs whose answers were checked.
+        The clock of the solution's process is read from outside between messages, and what the arguments take
+        to cross is taken off. All sources run in one worker, interleaved. Without `expected`, a value a call,
+        a program that skips the work is taken for a fast one.
 
         Returns:
-            float64 (sources, calls); NaN where the call failed, inf where it timed out.
+            float64 (sources, calls); NaN where the call failed or gave what was not expected, inf where it
+            timed out.
         """
-        return next(iter(self.time_many([TimingJob(sources, entry_point, calls, repeats, limits)])))
+        job = TimingJob(sources, entry_point, calls, repeats, limits, expected=expected)
+        return next(iter(self.time_many([job])))
 
     def time_many(self, jobs: Iterable[TimingJob]) -> Iterator[NDArray[np.float64]]:
         """As `time_calls`, for many jobs: arrays in order, as they come; the jobs are read lazily."""

@@ -85,6 +85,9 @@ class Timing:
         seconds: (sources, calls) the least CPU time; NaN where the call failed or gave what was not expected,
             inf where it timed out. What the arguments take to cross is taken off.
         median: (sources, calls) likewise, the median.
+        relative: (sources, calls) the median over rounds of the CPU time over that of the calibration loop in
+            the same round. Where the speed of the core itself drifts (other guests of the host, heat), this
+            stays comparable between jobs and `seconds` does not.
         spread: (sources, calls) standard deviation over mean of the repeats; NaN for fewer than two.
         repeats: (sources, calls) how often it was timed.
         instructions: (sources, calls) the least number of instructions in user mode; None where the machine
@@ -95,6 +98,7 @@ class Timing:
 
     seconds: NDArray[np.float64]
     median: NDArray[np.float64]
+    relative: NDArray[np.float64]
     spread: NDArray[np.float64]
     repeats: NDArray[np.int64]
     instructions: NDArray[np.float64] | None
@@ -159,7 +163,8 @@ class TimingRun:
         counts = [min(found) if found else math.nan for row in instructions for found in row]
         return Timing(
             self._array([_least(found, kind) for found, kind in zip(cells, bad, strict=True)]),
-            self._array([float(np.median(found)) if found else math.nan for found in cells]),
+            self._array([_median(found) for found in cells]),
+            self._array([_median(_ratios(found, calibration)) for found in cells]),
             self._array([_spread(found) for found in cells]),
             np.asarray([len(found) for found in cells], np.int64).reshape(self._shape),
             None if all(math.isnan(count) for count in counts) else self._array(counts),
@@ -183,6 +188,15 @@ class TimingRun:
 def _expected(value: Any) -> Expected:
     crossed, plain = codec.crossed(value, "expected")
     return Expected(crossed, size=len(codec.pack_arguments((crossed,), None, plain)))
+
+
+def _median(found: list[float]) -> float:
+    return float(np.median(found)) if found else math.nan
+
+
+def _ratios(found: list[float], calibration: list[float]) -> list[float]:
+    """Every call is timed from the first round on, so that its n-th time is of round n."""
+    return [taken / steady for taken, steady in zip(found, calibration, strict=False)]
 
 
 def _spread(found: list[float]) -> float:

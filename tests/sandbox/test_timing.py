@@ -33,12 +33,14 @@ def test_a_timing_says_how_often_how_steadily_and_where(box):
     assert 1.5 < timing.seconds[0, 1] / timing.seconds[0, 0] < 2.7
     assert (timing.median[0] >= timing.seconds[0]).all() and (timing.spread[0] >= 0).all()
     assert len(timing.calibration) == 4 and all(0 < t < 1 for t in timing.calibration)
+    assert 1.5 < timing.relative[0, 1] / timing.relative[0, 0] < 2.7 and np.isnan(timing.relative[1:]).all()
+    assert (timing.relative[0] >= timing.seconds[0] / max(timing.calibration)).all()
     assert timing.noise >= 0 and timing.core in os.sched_getaffinity(0)
 
 
 @pytest.mark.sandbox
 def test_a_timed_program_runs_on_the_core_that_is_named(box):
-    # A timed value is thrown away, so the program tells by its time how many cores it may use.
+    # The program tells by its time how many cores it may use.
     where = "import os\ndef f(n):\n    for _ in range(n * len(os.sched_getaffinity(0))): pass"
     one = "def f(n):\n    for _ in range(n): pass"
     job = TimingJob([where, one], "f", [(2_000_000,)], 3)
