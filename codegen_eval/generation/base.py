@@ -50,9 +50,3 @@ class Generator(Protocol):
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:
         """For each request its completions, in order, cut at the end token or a stop text."""
         ...
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """The text before the earliest stop text; all of it where none occurs."""
-    found = [position for position in (text.find(s) for s in stop) if position >= 0]
-    return text[: min(found)] if found else text

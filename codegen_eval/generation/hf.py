@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.generation.base import Request, Sampling, cut_at_stop
+from codegen_eval.generation.base import Request, Sampling
 from codegen_eval.generation.sampling import choose_tokens, sample_generator
+from codegen_eval.records import cut_at_stop
 
 if TYPE_CHECKING:
     from torch import Tensor

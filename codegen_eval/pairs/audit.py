@@ -97,7 +97,7 @@ def own_test_quality(
     sources: list[str] = []
     for row in matrices:
         problem = _find(by_id, str(row["task_id"]))
-        reference = problem.prompt + problem.canonical_solution
+        reference = problem.reference
         for test in row["tests"]:
             check = to_test(str(test["text"]), problem.entry_point)
             programs.append(Program(reference, problem.entry_point, (check,), id=problem.task_id))

@@ -30,8 +30,9 @@ def test_samples_of_a_task_are_numbered_as_they_come(tmp_path: Path) -> None:
 def test_solution_wins_and_other_keys_are_kept(tmp_path: Path) -> None:
     row = {"task_id": "a", "completion": "c", "solution": "s", "model": "m"}
     (sample,) = read_samples(write(tmp_path / "s.jsonl", row))
-    assert sample.program("prompt ") == "s" and sample.meta == {"model": "m"}
-    assert Sample("a", "c", None, 0).program("prompt ") == "prompt c"
+    assert (sample.completion, sample.solution) == ("c", "s") and sample.meta == {"model": "m"}
+    with pytest.raises(ValueError, match="neither completion nor solution"):
+        Sample("a", None, None, 0)
 
 
 def test_a_sample_run_is_read_from_its_directory(tmp_path: Path) -> None:

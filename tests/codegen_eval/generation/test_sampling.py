@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from codegen_eval.generation.base import Sampling, cut_at_stop
+from codegen_eval.generation.base import Sampling
 from codegen_eval.generation.sampling import choose_tokens, sample_generator
+from codegen_eval.records import cut_at_stop
 
 
 def draw(logits: list[float], temperature: float, top_p: float = 1.0, count: int = 20_000) -> np.ndarray:
