@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answers import Answer, CallJob
     from .iotest import IOTest
     from .languages import LanguageUnavailable
     from .limits import Limits
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "Answer": "answers",
+    "CallJob": "answers",
     "CallTest": "program",
     "CellResult": "verdict",
     "CodeTest": "program",
@@ -55,6 +58,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Answer",
+    "CallJob",
     "CallTest",
     "CellResult",
     "CodeTest",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import libraries as libraries_
 from . import orders
+from .answers import Answer, CallJob, Keeper
 from .cells import Job, Judge
 from .client import Client
 from .filling import MatrixRun
@@ -138,6 +139,27 @@ class Sandbox:
             lambda program: self._start_program(program, all_tests),
             lambda _, job: job.decided,
             self._result,
+        )
+
+    def answers(self, jobs: Iterable[CallJob]) -> Iterator[tuple[Answer, ...]]:
+        """What calls return, one `Answer` a call; in order, as they come, the jobs are read lazily.
+
+        A call that fails does not stop the others; after a crash or timeout the next one is made in a fresh
+        process. Values are data that a program made: right only if the program is trusted to be.
+
+        Raises:
+            SandboxError: The engine failed repeatedly on a program.
+        """
+
+        def start(job: CallJob) -> tuple[Program, list[Keeper], _Running]:
+            program, keepers = job.program(), [Keeper() for _ in job.calls]
+            return program, keepers, self._start_program(program, True, list(keepers))
+
+        return self._stream(
+            jobs,
+            lambda job: _Answers(*start(job)),
+            lambda _, state: state.running.decided,
+            lambda _, state: state.answers(self._result),
         )
 
     def pass_matrix(
@@ -315,3 +337,24 @@ class _Running(Job):
         self._client.forget(self.number)
         if not self.done and self._client.usable:
             self._client.send(("cancel", self.number))
+
+
+class _Answers:
+    """Calls in the engine, and their values."""
+
+    def __init__(self, program: Program, keepers: list[Keeper], running: _Running) -> None:
+        self._program = program
+        self._keepers = keepers
+        self.running = running
+
+    def release(self) -> None:
+        """Nothing more is wanted of the engine for this job."""
+        self.running.release()
+
+    def answers(self, finish: Callable[[Program, _Running], Result]) -> tuple[Answer, ...]:
+        """One a call."""
+        cells = finish(self._program, self.running).cells
+        return tuple(
+            Answer(cell.verdict, cell.cause, keeper.value, cell.cpu_seconds)
+            for cell, keeper in zip(cells, self._keepers, strict=True)
+        )
