@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
+from codegen_eval.metrics.eff_at_k import eff_at_k, eff_values
+from codegen_eval.metrics.enamel import efficiency_score, hodges_lehmann
+from codegen_eval.metrics.pass_at_k import pass_at_k
 from codegen_eval.ranking.common import RANKERS, Ranking, consensus_sets, make_view
 
 Case = dict[str, Any]
@@ -99,18 +100,60 @@ RANKING_PARTS: dict[str, Callable[[Case], None] | None] = {
 
 
 def check_pass_at_k(vector: Case) -> None:
-    if importlib.util.find_spec("codegen_eval.metrics.pass_at_k") is None:
-        pytest.skip("codegen_eval.metrics.pass_at_k is not implemented yet")
-    from codegen_eval.metrics.pass_at_k import pass_at_k
-
     value = np.asarray(pass_at_k(vector["n"], vector["c"], vector["k"])).item()
     _close(value, vector["expected"], 0.0, 1e-12)
 
 
+def read_scores(vector: Case) -> list[float]:
+    if "scores" in vector:
+        return list(vector["scores"])
+    rule = vector["scores_rule"]
+    return [SCORE_RULES[rule["rule"]](i, rule) for i in range(rule["n"])]
+
+
+SCORE_RULES: dict[str, Callable[[int, Case], float]] = {
+    "linear": lambda i, rule: ((i * rule["a"] + rule["b"]) % rule["m"]) / rule["m"],
+    "quantised": lambda i, rule: (
+        ((i * rule["a"] + rule["b"]) % rule["m"]) // rule["step"] * rule["step"] / rule["m"]
+    ),
+    "sparse": lambda i, rule: float(i % rule["every"] == rule["at"]),
+}
+
+
+def check_eff_at_k(vector: Case) -> None:
+    _close(eff_at_k(read_scores(vector), vector["k"]), vector["expected"], 0.0, 1e-12)
+
+
+def check_eff_at_k_dataset(vector: Case) -> None:
+    value = float(np.mean(eff_values(vector["scores"], vector["k"])))
+    _close(value, vector["expected"], 0.0, 1e-12)
+
+
+def check_hodges_lehmann(vector: Case) -> None:
+    _close(hodges_lehmann(vector["seconds"]), vector["expected"], 0.0, 1e-12)
+
+
+def check_efficiency_score(vector: Case) -> None:
+    found = efficiency_score(
+        vector["reference_seconds"],
+        vector["candidate_seconds"],
+        vector["hardness"],
+        vector["alpha"],
+        correct=vector.get("correct", True),
+    )
+    _close(found.value, vector["expected"], 0.0, 1e-12)
+    if "expected_time_limit" in vector:
+        _close(found.time_limit, vector["expected_time_limit"], 0.0, 1e-12)
+    for level, expected in zip(found.levels, vector.get("expected_level_scores", found.levels), strict=True):
+        assert (level is None) == (expected is None)
+        if level is not None:
+            _close(level, expected, 0.0, 1e-12)
+
+
 EFF_KINDS: dict[str, Callable[[Case], None] | None] = {
     "pass_at_k": check_pass_at_k,
-    "eff_at_k": None,
-    "eff_at_k_dataset": None,
-    "hodges_lehmann": None,
-    "efficiency_score": None,
+    "eff_at_k": check_eff_at_k,
+    "eff_at_k_dataset": check_eff_at_k_dataset,
+    "hodges_lehmann": check_hodges_lehmann,
+    "efficiency_score": check_efficiency_score,
 }
