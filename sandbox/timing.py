@@ -35,6 +35,8 @@ class TimingJob:
         expected: What each call must give, compared as in `CallTest`; a call that gives anything else has
             failed. Without it a program that skips the work is taken for a fast one: time only programs whose
             answers to these calls are known.
+        row_seconds: Calls that take less CPU time are made in a row of about that length, each on a fresh
+            copy of its arguments, and the mean counts; 0 makes each call once.
     """
 
     sources: Sequence[str]
@@ -44,6 +46,7 @@ class TimingJob:
     limits: Limits | None = None
     spread: float = 0.05
     expected: Sequence[Any] | None = None
+    row_seconds: float = 0.002
 
     def __post_init__(self) -> None:
         check_entry_point(self.entry_point)
@@ -57,6 +60,8 @@ class TimingJob:
             raise ValueError(f"repeats is {self.repeats!r}; give a number >= 1")
         if not self.spread >= 0:
             raise ValueError(f"spread is {self.spread!r}; give a number >= 0")
+        if not (0 <= self.row_seconds <= 1):
+            raise ValueError(f"row_seconds is {self.row_seconds!r}; give a number in [0, 1]")
         if self.expected is not None and len(self.expected) != len(self.calls):
             raise ValueError(
                 f"expected has {len(self.expected)} values for {len(self.calls)} calls; give one a call"
@@ -74,6 +79,7 @@ class TimingJob:
             limits.wire(),
             self.spread,
             self.expected is not None,
+            self.row_seconds,
         )
 
 

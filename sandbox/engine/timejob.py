@@ -1,8 +1,7 @@
 """Timing of calls: CPU time read from outside, programs in turn on one core, a fresh process every round.
 
-A timed call is a call as any other: from the moment at which it is sent to the answer, less what a trusted
-program takes that does nothing with the same arguments. So a program cannot find out that it is being timed,
-has nothing to prepare in advance, and must work to know the value, which the caller may compare.
+What one call took is what its row took (timed.py), less what a program takes that does nothing with the same
+arguments. Calls too short for the clock are made many times in a row, on fresh copies of their arguments.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from . import wire
 from .counters import Instructions
 from .endings import MAX_TIMEOUTS, ending, raise_if_lost
 from .session import Limits, Session
+from .timed import FIRST_SLACK, REMEMBERS, Answer, Idle, Steps, measure, next_frame, several
 from .worker import Flow, Worker
 
 # Trusted, and run in every round: a loop that is always the same tells how fast and how steady the machine
@@ -24,7 +24,6 @@ from .worker import Flow, Worker
 CALIBRATION = b"def f(*args, loops=0):\n    t = 0\n    for i in range(loops): t += i * i % 7\n    return None"
 CALIBRATION_CALL: tuple[tuple[Any, ...], dict[str, Any]] = ((), {"loops": 50_000})
 MOST_ANSWERS = 4  # different ones of a call that are kept; a program that gives more is not steady enough
-Answer = tuple[int, bytes]  # kind, body
 Report = Callable[[Any], None]
 
 
@@ -45,6 +44,7 @@ class TimeJob:
         limits: Limits,
         spread: float,
         answers: bool,
+        row_seconds: float,
     ) -> None:
         self.number = number
         self.sources = sources
@@ -53,6 +53,7 @@ class TimeJob:
         self.repeats = repeats
         self.limits = limits
         self.spread = spread
+        self.row_seconds = row_seconds
         self.answers: list[list[list[bytes]]] | None = (
             [[[] for _ in calls] for _ in sources] if answers else None
         )
@@ -65,7 +66,7 @@ class TimeJob:
         self._open = [set(range(len(calls))) for _ in sources]
         self._timeouts = [0] * len(sources)
         self._calibration: list[float] = []
-        self._idle = [math.inf] * len(calls)
+        self._idle = [Idle() for _ in calls]
         self._counter: Instructions | None = None
 
     def flow(self, worker: Worker, report: Report) -> Flow:
@@ -81,11 +82,7 @@ class TimeJob:
                 start = 0
                 while start < len(self.calls) and self._open[index] and not self.cancelled:
                     start = yield from self._pass(worker, index, start)
-        seconds = [
-            [[max(0.0, taken - idle) for taken in cell] for cell, idle in zip(row, self._idle, strict=True)]
-            for row in self._seconds
-        ]
-        found = (seconds, self._failed, self._instructions, self._calibration, self.core, self.answers)
+        found = (self._seconds, self._failed, self._instructions, self._calibration, self.core, self.answers)
         report(("times", self.number, *found))
 
     def _leave_noisy(self) -> None:
@@ -95,8 +92,8 @@ class TimeJob:
             )
 
     def _start(self, worker: Worker, source: bytes, entry: str, calls: int) -> Generator[None, None, Session]:
-        solution = worker.load(source, entry, self.limits, calls)
-        found = yield from _next(solution, self.tries)
+        solution = worker.load(source, entry, self.limits, 2 * calls)
+        found = yield from next_frame(solution, self.tries)
         if found is not None and found[0] == wire.LOADED:
             self._pin(solution.pid)
         else:
@@ -116,13 +113,24 @@ class TimeJob:
         worker.solutions.kill("done")
         yield from worker.close(worker.solutions)
 
+    def _row(
+        self, worker: Worker, solution: Session, arguments: bytes, copies: int = 1
+    ) -> Generator[None, None, tuple[Answer | None, Steps]]:
+        return measure(worker, solution, arguments, copies, self._counter, self.tries)
+
     def _calibrate(self, worker: Worker) -> Flow:
         solution = yield from self._start(worker, CALIBRATION, "f", len(self.calls) + 1)
-        _, taken, _ = yield from self._measure(worker, solution, wire.plain(CALIBRATION_CALL))
-        self._calibration.append(taken)
-        for position, call in enumerate(self.calls):
-            _, taken, _ = yield from self._measure(worker, solution, call)
-            self._idle[position] = min(taken, self._idle[position])
+        nothing = wire.plain(((), {}))
+        for arguments in (nothing, nothing):  # the second one finds all memory touched
+            _, frames = yield from self._row(worker, solution, arguments)
+        _, loop = yield from self._row(worker, solution, wire.plain(CALIBRATION_CALL))
+        self._calibration.append(loop.work - frames.work)
+        for call, idle in zip(self.calls, self._idle, strict=True):
+            _, one = yield from self._row(worker, solution, call)
+            row = None
+            if self.row_seconds:
+                _, row = yield from self._row(worker, solution, call, several(len(call)))
+            idle.learn(one, row)
         yield from self._end(worker)
 
     def _pass(self, worker: Worker, index: int, start: int) -> Generator[None, None, int]:
@@ -146,12 +154,16 @@ class TimeJob:
         self, worker: Worker, solution: Session, index: int, position: int
     ) -> Generator[None, None, bool]:
         """Time one call; whether the process can go on."""
-        answer, seconds, instructions = yield from self._measure(worker, solution, self.calls[position])
+        answer, steps = yield from self._row(worker, solution, self.calls[position])
+        if answer is not None and answer[0] in (wire.VALUE, wire.REFUSED):
+            seconds = self._idle[position].seconds(steps, len(answer[1]))
+            self._keep(index, position, answer)
+            if self.row_seconds:
+                answer, seconds = yield from self._more(worker, solution, index, position, seconds)
         if answer is not None and answer[0] in (wire.VALUE, wire.REFUSED):
             self._seconds[index][position].append(seconds)
-            if instructions:
-                self._instructions[index][position].append(instructions)
-            self._keep(index, position, answer)
+            if steps.instructions:
+                self._instructions[index][position].append(steps.instructions)
             return True
         self._open[index].discard(position)
         self._failed[index][position] = math.nan
@@ -167,6 +179,23 @@ class TimeJob:
                 self._open[index].clear()
         return False
 
+    def _more(
+        self, worker: Worker, solution: Session, index: int, position: int, first: float
+    ) -> Generator[None, None, tuple[Answer | None, float]]:
+        """A row of the call that was just made once: the last answer, and seconds a call. Where the others
+        only remember what the first one worked out, the first one's count.
+        """
+        arguments, idle = self.calls[position], self._idle[position]
+        copies = idle.copies(first, self.row_seconds, len(arguments))
+        if copies == 1:
+            return (wire.VALUE, b""), first
+        answer, steps = yield from self._row(worker, solution, arguments, copies)
+        if answer is None or answer[0] == wire.FAILED:
+            return answer, first
+        self._keep(index, position, answer)
+        seconds = idle.seconds(steps, len(answer[1]))
+        return answer, first if first > REMEMBERS * seconds + FIRST_SLACK else seconds
+
     def _keep(self, index: int, position: int, answer: Answer) -> None:
         """Keep the value for the caller's comparison; what is no plain data equals nothing."""
         if self.answers is None:
@@ -176,29 +205,6 @@ class TimeJob:
         if value not in kept:
             kept.append(value if len(kept) < MOST_ANSWERS else b"")
 
-    def _measure(
-        self, worker: Worker, solution: Session, arguments: bytes
-    ) -> Generator[None, None, tuple[Answer | None, float, int]]:
-        """Kind and body of the answer (None: the process ended), CPU seconds, instructions (0: none)."""
-        if solution.reason or solution.over:
-            return None, math.nan, 0
-        # A number that nobody can guess: an answer sent in advance is an answer to something else.
-        number = int.from_bytes(os.urandom(4), "little")
-        counted = self._counter.read() if self._counter else 0
-        before = solution.mark()
-        solution.send(wire.frame(wire.CALL, number, arguments))
-        worker.solutions.flow_control()
-        found = yield from _next(solution, self.tries)
-        seconds = solution.cpu() - before
-        counted = (self._counter.read() - counted) if self._counter else 0
-        if found is None:
-            return None, seconds, counted
-        kind, answered, body = found
-        if kind not in wire.ANSWERS or answered != number or solution.frames:
-            worker.solutions.kill("violation")
-            return None, seconds, counted
-        return (kind, body), seconds, counted
-
 
 def variation(values: list[float]) -> float:
     """Population standard deviation over mean; 0 for fewer than two values."""
@@ -206,13 +212,3 @@ def variation(values: list[float]) -> float:
     if len(values) < 2 or mean <= 0:
         return 0.0
     return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) / mean
-
-
-def _next(solution: Session, tries: int) -> Generator[None, None, tuple[int, int, bytes] | None]:
-    """The next frame; None when the process ends instead."""
-    while not solution.frames and not solution.over:
-        yield
-    if solution.frames:
-        return solution.frames.popleft()
-    raise_if_lost(solution, tries)
-    return None

@@ -21,6 +21,9 @@ CALL = ord("C")  # (args, kwargs) as `codec.pack_arguments` gives them: call the
 ASK = ord("N")  # what a test asks for but a call, see objects.py
 INSIDE = ord("I")  # test source: run it in this very process; answered with PASSED, WRONG or ERROR
 LINK = ord("K")  # with a descriptor: serve calls of a test's process there until it ends, then go on here
+PREPARE = ord("P")  # copies (4 bytes), then as in CALL: unpack so many times; answered with READY or FAILED
+GO = ord("O")  # make the calls that were prepared; answered with DONE or FAILED
+FETCH = ord("F")  # answer with the last one's value, as a CALL does
 BRANCH = ord("B")  # with a descriptor: fork; the child serves calls there
 # From a solution's process.
 LOADED = ord("l")
@@ -28,6 +31,8 @@ VALUE = ord("v")  # codec
 FAILED = ord("e")  # cause NUL text
 REFUSED = ord("r")  # the value is no plain data: reason
 BROKEN = ord("b")  # did not load: one byte kind (s: syntax, e: exception), cause NUL text
+READY = ord("y")
+DONE = ord("d")
 BRANCHED = ord("k")  # a branch has ended: its wait status (4 bytes)
 # To a test's process: TEST, with the descriptor of its link to a solution. On the link it sends CALL
 # or ASK and gets VALUE, FAILED or REFUSED, as objects.py says.

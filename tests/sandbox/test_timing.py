@@ -89,6 +89,19 @@ CHEATS = {
         "        if 'tim' in frame.f_code.co_name: return 0\n        frame = frame.f_back\n    return work(n)"
     ),
     "skips the work": "def f(n): return 0",
+    "says that it is done before it works": (
+        "import os, struct, sys\n" + WORK + "def f(n):\n    frame = sys._getframe()\n"
+        "    while 'number' not in frame.f_locals: frame = frame.f_back\n"
+        "    os.write(3, struct.pack('<IBI', 0, ord('d'), frame.f_locals['number']))\n    return work(n)"
+    ),
+    "works while its value is packed": (
+        "import sys\n"
+        + WORK
+        + "engine = sys.modules['sandbox.engine.solution']\npack = engine.codec.encode\n"
+        "def late(value, *rest): return pack(work(-value) if value < 0 else value, *rest)\n"
+        "engine.codec.encode = late\ndef f(n): return -n"
+    ),
+    "remembers": ("import functools\n" + WORK + "@functools.cache\ndef f(n): return work(n)"),
     "works while its arguments are decoded": (
         "import sys\n" + WORK + "engine = sys.modules['sandbox.engine.solution']\nplain = engine._arguments\n"
         "kept = []\ndef early(*given):\n    found = plain(*given)\n    kept.append(work(*found[0]))\n"
@@ -109,6 +122,23 @@ def test_a_program_that_cheats_the_clock_is_not_fast(box, name):
 
 
 @pytest.mark.sandbox
+def test_short_calls_are_timed_in_rows_and_nothing_is_gained_by_remembering(box):
+    work = "def f(n):\n    for _ in range(n): pass\n"
+    cached = "import functools\n" + work + "f = functools.cache(f)"
+    (timing,) = box.measure([TimingJob([work, cached], "f", [(40,), (400,), (20_000,)], 6)])
+    per_step = timing.seconds[0] / [40, 400, 20_000]
+    assert per_step.max() < 4 * per_step.min(), "the frames' cost is no part of a call of a microsecond"
+    assert timing.seconds[1, 2] > 0.6 * timing.seconds[0, 2]
+
+
+@pytest.mark.sandbox
+def test_every_call_of_a_row_gets_a_fresh_copy(box):
+    spoils = "def f(xs):\n    xs.append(1)\n    return len(xs)"
+    (timing,) = box.measure([TimingJob([spoils], "f", [([1, 2],)], 2, expected=[3])])
+    assert np.isfinite(timing.seconds).all()
+
+
+@pytest.mark.sandbox
 def test_a_call_that_gives_something_else_now_and_then_has_failed(box):
     moody = "import os\ndef f(n): return n if os.urandom(1)[0] % 2 else -1"
     job = TimingJob([moody, "def f(n): return n", "def f(n): return object()"], "f", [(3,)], 12, expected=[3])
@@ -124,7 +154,7 @@ def test_what_arguments_take_to_cross_is_no_part_of_the_time(box):
     assert timing.seconds.max() < 0.004
 
 
-@pytest.mark.parametrize("change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}])
+@pytest.mark.parametrize("change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}, {"row_seconds": 2}])
 def test_a_job_that_cannot_be_meant_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         TimingJob([], "f", [], **change)
