@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sandbox import Limits, Program
+    from sandbox import Limits, Program, Sandbox
     from sandbox.program import Test
 
 
@@ -37,6 +37,22 @@ class Oracle:
 
 
 @dataclass(frozen=True, slots=True)
+class Graded:
+    """Inputs of growing size, on which programs are timed against a reference.
+
+    Attributes:
+        levels: `levels[l]` holds argument tuples, from small to large.
+        hardness: Weight of each level in the score; one of weight 0 is there for correctness only.
+        checker: Source that defines `__check(input, answer, output)`, where equality with the reference's
+            answer is not what is asked for; empty for equality of value and type.
+    """
+
+    levels: tuple[tuple[tuple[Any, ...], ...], ...]
+    hardness: tuple[float, ...]
+    checker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A programming problem with its hidden tests.
 
@@ -49,6 +65,7 @@ class Problem:
             whole program; empty where the benchmark has none.
         sizes: `sizes[level]` holds argument tuples for timing, from small to large; empty where there are
             none. For evaluation alone.
+        graded: Makes the graded inputs, in a sandbox where a program makes them; None where there are none.
         oracle: Further hidden inputs, answered by a reference.
         continues: A completion continues the prompt. Where not, the prompt is prose and a completion stands
             alone, as a solution does.
@@ -67,6 +84,7 @@ class Problem:
     canonical_solution: str
     sizes: tuple[tuple[tuple[Any, ...], ...], ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    graded: Callable[[Sandbox], Graded] | None = None
     oracle: Oracle | None = None
     continues: bool = True
     stop: tuple[str, ...] = ()

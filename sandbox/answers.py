@@ -24,12 +24,14 @@ class CallJob:
         calls: Argument tuples, data as in `CallTest`. They are made in order, in one process as long as that
             lives.
         limits: Limits of each call; the sandbox's own when absent.
+        stop: Make no more calls after one that failed; there are fewer answers then.
     """
 
     source: str
     entry_point: str
     calls: Sequence[tuple[Any, ...]]
     limits: Limits | None = None
+    stop: bool = False
 
     def program(self) -> Program:
         """The job as the sandbox runs it."""

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 8 * 2**20
 MAX_ARGUMENT_BYTES = 64 * 2**20
 MAX_DEPTH = 100
 MAX_INT_BITS = 100_000

@@ -144,8 +144,8 @@ class Sandbox:
     def answers(self, jobs: Iterable[CallJob]) -> Iterator[tuple[Answer, ...]]:
         """What calls return, one `Answer` a call; in order, as they come, the jobs are read lazily.
 
-        A call that fails does not stop the others; after a crash or timeout the next one is made in a fresh
-        process. Values are data that a program made: right only if the program is trusted to be.
+        Unless the job says so, a call that fails does not stop the others; after a crash or timeout the next
+        one is made in a fresh process. Values are data that a program made: right only if the program is.
 
         Raises:
             SandboxError: The engine failed repeatedly on a program.
@@ -153,7 +153,7 @@ class Sandbox:
 
         def start(job: CallJob) -> tuple[Program, list[Keeper], _Running]:
             program, keepers = job.program(), [Keeper() for _ in job.calls]
-            return program, keepers, self._start_program(program, True, list(keepers))
+            return program, keepers, self._start_program(program, not job.stop, list(keepers))
 
         return self._stream(
             jobs,
@@ -356,5 +356,5 @@ class _Answers:
         cells = finish(self._program, self.running).cells
         return tuple(
             Answer(cell.verdict, cell.cause, keeper.value, cell.cpu_seconds)
-            for cell, keeper in zip(cells, self._keepers, strict=True)
+            for cell, keeper in zip(cells, self._keepers, strict=False)
         )

@@ -44,7 +44,7 @@ ERROR = ord("x")  # cause NUL text
 GONE = ord("g")  # the solution's end of the link was closed, or it sent what is no answer
 
 ANSWERS = frozenset((VALUE, FAILED, REFUSED))
-MAX_BODY = 4 * 2**20 + 64
+MAX_BODY = 8 * 2**20 + 64
 MAX_TEST_BODY = 2**16  # a test's process reports words only; its calls go to the solution's by their link
 
 

@@ -39,6 +39,12 @@ def test_calls_after_a_loop_or_a_crash_are_still_made(box):
     assert [answer.verdict.value for answer in found][1::2] == ["timeout", "runtime_error"]
 
 
+def test_calls_after_a_failing_one_are_left_out_if_asked(box):
+    job = CallJob("def f(x): return 1 // x", "f", [(1,), (0,), (1,)], stop=True)
+    (found,) = box.answers([job])
+    assert [(answer.value, answer.cause) for answer in found] == [(1, ""), (None, "ZeroDivisionError")]
+
+
 def test_what_cannot_cross_is_said(box):
     (found,) = values(box, "def f(x): return object()", 1)
     assert (found.verdict, found.cause, found.value) == (Verdict.wrong_answer, "not plain data", None)

@@ -1,0 +1,1 @@
+"""How fast right programs are, against a reference, on inputs of growing size."""
