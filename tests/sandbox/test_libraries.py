@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sandbox import CallTest, CodeTest, Program, Sandbox, SandboxError, Verdict
@@ -12,6 +13,8 @@ NUMPY = "import numpy as np\ndef f(n): return int(np.arange(n).sum())"
 
 
 def test_a_named_library_is_there_and_others_are_not():
+    if "/tmp" in np.__file__[:4]:
+        pytest.skip("numpy lies below /tmp, where no box can see it: run the interpreter of another place")
     with Sandbox(1, libraries=("numpy",)) as box:
         test = CodeTest("import numpy\nassert f(4) == numpy.arange(4).sum()")
         lazy = "import numpy.polynomial.hermite_e as h\ndef f(n): return int(h.hermeval(1, [n]))"

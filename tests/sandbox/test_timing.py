@@ -25,15 +25,16 @@ def box():
 @pytest.mark.sandbox
 def test_a_timing_says_how_often_how_steadily_and_where(box):
     job = TimingJob(
-        [LOOP, "def f(n): raise ValueError", "x = 1"], "f", [(100_000,), (200_000,)], 4, spread=math.inf
+        [LOOP, "def f(n): raise ValueError", "x = 1"], "f", [(20_000,), (200_000,)], 4, spread=math.inf
     )
     (timing,) = box.measure([job])
     assert timing.repeats.tolist() == [[4, 4], [0, 0], [0, 0]]
     assert np.isnan(timing.seconds[1:]).all() and np.isnan(timing.spread[1:]).all()
-    assert 1.5 < timing.seconds[0, 1] / timing.seconds[0, 0] < 2.7
+    # Ten times the work; the speed of a shared host's core may change by half in between.
+    assert 5 < timing.seconds[0, 1] / timing.seconds[0, 0] < 20
     assert (timing.median[0] >= timing.seconds[0]).all() and (timing.spread[0] >= 0).all()
     assert len(timing.calibration) == 4 and all(0 < t < 1 for t in timing.calibration)
-    assert 1.5 < timing.relative[0, 1] / timing.relative[0, 0] < 2.7 and np.isnan(timing.relative[1:]).all()
+    assert 5 < timing.relative[0, 1] / timing.relative[0, 0] < 20 and np.isnan(timing.relative[1:]).all()
     assert (timing.relative[0] >= timing.seconds[0] / max(timing.calibration)).all()
     assert timing.noise >= 0 and timing.core in os.sched_getaffinity(0)
 
