@@ -102,9 +102,9 @@ def grade(measure: Yardstick, sources: Sequence[str], box: Sandbox) -> list[Grad
     jobs = (_job(measure, source) for source in sources)
     found = [_graded(measure, answers, box) for answers in box.answers(jobs)]
     right = [source for source, given in zip(sources, found, strict=True) if given.passed]
-    meddling = dict(zip(right, _meddling(measure, right, box), strict=True))
+    replaced = dict(zip(right, meddling(measure, right, box), strict=True))
     return [
-        Grade(False, 0, f"violation: replaced time.{meddling[source]}") if meddling.get(source) else given
+        Grade(False, 0, f"violation: replaced time.{replaced[source]}") if replaced.get(source) else given
         for source, given in zip(sources, found, strict=True)
     ]
 
@@ -156,7 +156,7 @@ def _equal(wanted: Any, value: Any) -> bool:
         return False
 
 
-def _meddling(measure: Yardstick, sources: Sequence[str], box: Sandbox) -> Iterator[str]:
+def meddling(measure: Yardstick, sources: Sequence[str], box: Sandbox) -> Iterator[str]:
     """The clock that a program replaces, or nothing. It would gain nothing by that, since no clock of its own
     process is read, but a program that tries is no honest one.
     """
