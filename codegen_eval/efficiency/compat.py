@@ -1,17 +1,17 @@
 """The ENAMEL authors' procedure, to compare with their table (Qiu et al. 2024, arXiv 2406.06647).
 
-To the letter: one time limit of alpha times the reference's slowest level for all levels; an alarm of wall time
-at that limit plus `TOLERANCE` over compiling, top level and call together; wall time of the call alone,
-`repeats` of each test (one at levels of weight 0), Hodges-Lehmann over them, the slowest test of a level; tests
-in order of level, test, repetition; a stop at level 0 fails, a later one censors; a new namespace and new
-inputs for each execution, no garbage collector, `print` and `input` None, 4 GiB of memory; the reference timed
-once, right before the programs.
+To the letter: one time limit of alpha times the reference's slowest level for all levels; an alarm of wall
+time at that limit plus `TOLERANCE` over compiling, top level and call together; wall time of the call alone,
+`repeats` of each test (one at levels of weight 0), Hodges-Lehmann over them, the slowest test of a level;
+tests in order of level, test, repetition; a stop at level 0 fails, a later one censors; a new namespace and
+new inputs for each execution, no garbage collector, `print` and `input` None, 4 GiB of memory; the reference
+timed once, right before the programs.
 
-Departs in two points. A program runs in a box of its own, one process for its executions on a level: it cannot
-reach the evaluator, another program, the checker or an answer, and its memory limit is not shared with the test
-data. And a program that swallows the alarm is ended from outside, where it hangs the authors' code. The clock
-is read inside the program's process, as theirs is, but not where a program that replaces functions of `time`
-finds it; against one that takes the harness apart only `robust` holds.
+Departs in two points. A program runs in a box of its own, one process for its executions on a level: it
+cannot reach the evaluator, another program, the checker or an answer, and its memory limit is not shared with
+the test data. And a program that swallows the alarm is ended from outside, where it hangs the authors' code.
+The clock is read inside the program's process, as theirs is, but not where a program that replaces functions
+of `time` finds it; against one that takes the harness apart only `robust` holds.
 """
 
 from __future__ import annotations

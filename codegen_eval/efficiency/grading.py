@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen_eval.errors import CodealignError
+from codegen_eval.metrics.enamel import HARDNESS
 from codegen_eval.records import Graded, Problem
 from sandbox import Answer, CallJob, Limits, Sandbox, Verdict
 
@@ -67,15 +68,29 @@ class Grade:
     cause: str = ""
 
 
+def gradable(problem: Problem) -> bool:
+    """Whether programs for the problem can be timed: graded inputs and a reference are there."""
+    return bool((problem.graded or problem.sizes) and problem.canonical_solution)
+
+
+def weights(levels: int) -> tuple[float, ...]:
+    """Hardness where a benchmark names none: ENAMEL's for four levels, else 0 for the first of several and 1
+    for the others.
+    """
+    if levels == len(HARDNESS):
+        return HARDNESS
+    return (0.0,) * (levels > 1) + (1.0,) * (levels - (levels > 1))
+
+
 def yardstick(problem: Problem, box: Sandbox) -> Yardstick:
     """Makes the inputs and asks the reference.
 
     Raises:
         CodealignError: If the problem has no graded inputs or no reference, or the reference fails.
     """
-    if problem.graded is None or not problem.reference:
+    if not gradable(problem):
         raise CodealignError(f"{problem.task_id}: no graded inputs or no reference to time against")
-    graded = problem.graded(box)
+    graded = problem.graded(box) if problem.graded else Graded(problem.sizes, weights(len(problem.sizes)))
     calls = [call for level in graded.levels for call in level]
     job = CallJob(problem.reference, problem.entry_point, calls, REFERENCE_LIMITS)
     (answers,) = box.answers([job])
