@@ -55,7 +55,7 @@ def bigcodebench(dataset: Path | None, split: str | None) -> list[Problem]:
         split: A version, as "v0.1.4": the file with it in its name.
 
     Raises:
-        CodealignError: Without a file, for a row that is no row of BigCodeBench, for a split that no file has.
+        CodealignError: Without a file, for a row that is no row of BigCodeBench, for a split without file.
     """
     return read(dataset, split, instruct=False)
 
