@@ -24,6 +24,7 @@ from codegen_eval.benchmarks import evalplus, fields
 from codegen_eval.benchmarks.base import BENCHMARKS
 from codegen_eval.benchmarks.needs import imported, third_party
 from codegen_eval.errors import CodealignError
+from codegen_eval.extraction import parse_statements
 from codegen_eval.records import Problem
 from sandbox import CodeTest, Limits
 
@@ -92,11 +93,10 @@ def _calibrated(code_prompt: str, source: str) -> str:
 
 
 def _check(test: str, where: str) -> None:
-    try:
-        classes = [node.name for node in ast.parse(test).body if isinstance(node, ast.ClassDef)]
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise CodealignError(f"{where}: the test is not Python ({error})") from None
-    if "TestCases" not in classes:
+    body = parse_statements(test)
+    if body is None:
+        raise CodealignError(f"{where}: the test is not Python")
+    if "TestCases" not in [node.name for node in body if isinstance(node, ast.ClassDef)]:
         raise CodealignError(f"{where}: the test does not define the class TestCases")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from codegen_eval.errors import CodealignError
+from codegen_eval.extraction import parse_statements
 
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _NUMBERS = (int, float, complex)
@@ -28,11 +29,12 @@ def called(code: str, asserts: Sequence[str], where: str) -> str:
     Raises:
         CodealignError: One is not Python, or there is no such call.
     """
-    try:
-        defined = {getattr(node, "name", "") for node in ast.parse(code).body}
-        nodes = [node for text in asserts for node in ast.walk(ast.parse(text))]
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise CodealignError(f"{where}: code or asserts are not Python ({error})") from None
+    parsed = [parse_statements(text) for text in (code, *asserts)]
+    if any(body is None for body in parsed):
+        raise CodealignError(f"{where}: code or asserts are not Python")
+    own, *rest = (body or [] for body in parsed)
+    defined = {getattr(node, "name", "") for node in own}
+    nodes = [node for body in rest for statement in body for node in ast.walk(statement)]
     names = [node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     names = [name for name in names if name in defined] or [n for n in names if not hasattr(builtins, n)]
     if not names:
@@ -42,12 +44,8 @@ def called(code: str, asserts: Sequence[str], where: str) -> str:
 
 def literal_calls(source: str, entry_point: str) -> list[tuple[Any, ...]]:
     """Arguments of the calls of a function in a source, in order; calls with other than literals left out."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
     found = []
-    for node in ast.walk(tree):
+    for node in (node for statement in parse_statements(source) or [] for node in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry_point:
             try:
                 found.append(tuple(_literal(argument) for argument in node.args))

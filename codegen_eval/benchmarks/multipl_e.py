@@ -22,6 +22,7 @@ from pathlib import Path
 from codegen_eval.benchmarks import fields
 from codegen_eval.benchmarks.base import BENCHMARKS
 from codegen_eval.errors import CodealignError
+from codegen_eval.extraction import parse_statements
 from codegen_eval.records import Problem
 from sandbox import CodeTest, Limits
 
@@ -73,11 +74,8 @@ def _problem(row: fields.Row, where: str) -> Problem:
 
 def _last_function(prompt: str, where: str) -> str:
     for ending in ("", "\n    pass\n"):
-        try:
-            nodes = ast.parse(prompt + ending).body
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        names = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+        body = parse_statements(prompt + ending) or []
+        names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
         if names:
             return names[-1]
     raise CodealignError(f"{where}: the prompt does not begin a function")

@@ -24,6 +24,7 @@ from codegen_eval.benchmarks import fields
 from codegen_eval.benchmarks.base import BENCHMARKS
 from codegen_eval.benchmarks.needs import imported, third_party
 from codegen_eval.errors import CodealignError
+from codegen_eval.extraction import parse_statements
 from codegen_eval.records import Problem
 from sandbox import CodeTest, Limits
 
@@ -178,18 +179,15 @@ def _problem(row: fields.Row, where: str) -> Problem:
 
 def needs_pytest(text: str) -> bool:
     """Whether a test file has more than plain test functions, and methods of plain classes."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return True
-    for node in ast.walk(tree):
+    body = parse_statements(text)
+    for node in (node for statement in body or [] for node in ast.walk(statement)):
         if (isinstance(node, ast.Name) and node.id == "pytest") or isinstance(node, ast.AsyncFunctionDef):
             return True
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test") and node.bases:
             return True
         if isinstance(node, ast.FunctionDef) and not _plain(node):
             return True
-    return False
+    return body is None
 
 
 def _plain(node: ast.FunctionDef) -> bool:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 
+from codegen_eval.extraction import parse_statements
 from codegen_eval.records import Problem
 
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)[\w.]*[ \t]+import\b|import[ \t]+(\w[\w., \t]*))", re.M)
@@ -37,12 +38,10 @@ def imported(*sources: str) -> tuple[str, ...]:
 
 
 def _modules(source: str) -> Iterator[str]:
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    body = parse_statements(source)
+    if body is None:
         yield from _by_line(source)
-        return
-    for node in ast.walk(tree):
+    for node in (node for statement in body or [] for node in ast.walk(statement)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -39,6 +39,12 @@ def test_calls_after_a_loop_or_a_crash_are_still_made(box):
     assert [answer.verdict.value for answer in found][1::2] == ["timeout", "runtime_error"]
 
 
+def test_calls_that_are_not_made_after_three_timeouts_have_an_answer_too(box):
+    found = values(box, "def f(x):\n    while True: pass", *range(5))
+    assert [(answer.verdict, answer.returned) for answer in found] == [(Verdict.timeout, False)] * 5
+    assert found[4].cause == "not made after other timeouts"
+
+
 def test_what_cannot_cross_is_said(box):
     (found,) = values(box, "def f(x): return object()", 1)
     assert (found.verdict, found.cause, found.value) == (Verdict.wrong_answer, "not plain data", None)
