@@ -54,14 +54,14 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read_numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """As `read_jsonl`, with the number of each row's line, from 1."""
+def read_numbered(path: Path, *, finite: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `read_jsonl`, with the number of each row's line, from 1; NaN and Infinity pass unless `finite`."""
     number = 0
     try:
         with _open(Path(path)) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, _parse(line, f"{path}:{number}")
+                    yield number, _parse(line, f"{path}:{number}", finite)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CodealignError(
             f"{path}:{number + 1}: the compressed data is broken or cut off ({error})"
@@ -83,9 +83,9 @@ def _open(path: Path) -> Any:
     return gzip.open(path, "rb") if packed else path.open("rb")
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str, finite: bool) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant if finite else None)
     except UnicodeDecodeError as error:
         raise CodealignError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except RecursionError:

@@ -29,11 +29,13 @@ class Oracle:
         program: The reference, a whole program; it defines the problem's entry point.
         inputs: Argument tuples, plain data.
         tolerance: How far numbers may be from the reference's, absolutely or relatively; 0 for `==`.
+        judge: Makes the test of an input and its right answer, where comparing within `tolerance` is not it.
     """
 
     program: str
     inputs: tuple[tuple[Any, ...], ...]
     tolerance: float = 0.0
+    judge: Callable[[tuple[Any, ...], Any], Test] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,13 @@ class Problem:
         return whole if self.assemble is None else self.assemble(whole)
 
     def program(self, source: str) -> Program:
-        """What the sandbox runs: a source on all hidden tests."""
+        """What the sandbox runs: a source on all hidden tests; a ValueError before an oracle has answered."""
         from sandbox import Program
 
+        if self.oracle is not None:
+            raise ValueError(
+                f"task {self.task_id!r} has an oracle: codegen_eval.oracles.answered comes first"
+            )
         return Program(source, self.entry_point, self.tests, self.task_id, self.limits, self.language)
 
     @property

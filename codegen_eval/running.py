@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+from codegen_eval.oracles import answered
+from codegen_eval.records import Problem
 from codegen_eval.store import Outcome, ResultStore, keys
 from sandbox import Limits, Program, Result, Sandbox, Verdict
 
+Work = Sequence[tuple[Problem, str]]
 _CHUNK = 500
 
 
@@ -18,36 +21,36 @@ def outcome(result: Result) -> Outcome:
 
 
 def run(
-    programs: Sequence[Program],
+    work: Work,
     box: Callable[[], Sandbox],
     store: ResultStore | None = None,
     *,
     limits: Limits | None = None,
     level: str = "full",
 ) -> Iterator[Outcome]:
-    """Outcomes in the order of the programs, as they come.
+    """Outcomes in the order of the work, as they come.
 
     Args:
-        programs: What to run.
+        work: Problems, each with the source of a program for it.
         box: Gives the sandbox; called only if something has to be run.
         store: Where outcomes are looked up and kept.
         limits: The sandbox's own, which decide the keys of the store.
         level: Isolation in force, likewise.
 
     Raises:
+        CodealignError: A reference that is to give the expected answers fails.
         SandboxError: The engine failed repeatedly on a program.
     """
     if store is None:
-        yield from map(outcome, box().run(programs)) if programs else ()
+        yield from _executed(work, box)
         return
-    every = list(keys(programs, limits or Limits(), level, _toolchains(programs)))
+    every = list(keys(work, limits or Limits(), level, _toolchains(work)))
     known = store.find(every)
-    missing = [program for program, key in zip(programs, every, strict=True) if key not in known]
-    found = map(outcome, box().run(missing)) if missing else iter(())
-    work = iter(zip(programs, every, strict=True))
-    while chunk := list(islice(work, _CHUNK)):
+    found = _executed([one for one, key in zip(work, every, strict=True) if key not in known], box)
+    left = iter(every)
+    while chunk := list(islice(left, _CHUNK)):
         fresh = []
-        for _, key in chunk:
+        for key in chunk:
             if key in known:
                 yield known[key]
                 continue
@@ -57,9 +60,18 @@ def run(
         store.keep(fresh)
 
 
-def _toolchains(programs: Sequence[Program]) -> dict[str, str]:
+def _executed(work: Work, box: Callable[[], Sandbox]) -> Iterator[Outcome]:
+    if not work:
+        return
+    asked = {id(problem): problem for problem, _ in work}
+    ready = dict(zip(asked, answered(list(asked.values()), box()), strict=True))
+    programs: Iterator[Program] = (ready[id(problem)].program(source) for problem, source in work)
+    yield from map(outcome, box().run(programs))
+
+
+def _toolchains(work: Work) -> dict[str, str]:
     """Versions of what runs the languages other than Python."""
     from sandbox import languages
 
-    names = {program.language for program in programs} - {"python"}
+    names = {problem.language for problem, _ in work} - {"python"}
     return {name: languages.get(name).toolchain().version for name in names}

@@ -8,7 +8,6 @@ the machine too, times are never reused, and a key under which two runs disagree
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from codegen_eval.errors import CodealignError
-from sandbox import CallTest, IOTest, Limits, Program, Verdict
+from codegen_eval.records import Problem
+from sandbox import CallTest, IOTest, Limits, Verdict
 from sandbox.program import Test
 
 FORMAT = 1
@@ -115,47 +115,43 @@ class ResultStore:
 
 
 def keys(
-    programs: Iterable[Program], limits: Limits, level: str, toolchains: dict[str, str] | None = None
+    work: Iterable[tuple[Problem, str]], limits: Limits, level: str, toolchains: dict[str, str] | None = None
 ) -> Iterator[bytes]:
-    """One key a program.
+    """One key a (problem, source).
 
     Args:
-        programs: The programs.
-        limits: Those of programs that name none.
+        work: Sources as they are run, with their problems.
+        limits: Those of problems that name none.
         level: Isolation in force.
         toolchains: What runs other languages, by language.
     """
-    of_tests: dict[int, tuple[object, bytes]] = {}  # the tests are kept, so that no other has their id
-    for program in programs:
-        tests = program.tests
-        if id(tests) not in of_tests:
-            of_tests[id(tests)] = (tests, _tests_hash(tests))
-        given = program.limits or limits
-        head = json.dumps(
-            [
-                FORMAT,
-                sys.version if program.language == "python" else (toolchains or {}).get(program.language, ""),
-                program.language,
-                program.entry_point,
-                [given.cpu_seconds, given.wall_seconds, given.memory_mb, given.output_kb],
-                level,
-            ]
-        )
-        whole = hashlib.sha256(head.encode())
-        whole.update(of_tests[id(tests)][1])
-        whole.update(program.source.encode("utf-8", "surrogatepass"))
+    heads: dict[int, tuple[Problem, bytes]] = {}  # the problem is kept, so that no other has its id
+    for problem, source in work:
+        if id(problem) not in heads:
+            heads[id(problem)] = (problem, _head(problem, limits, level, toolchains or {}))
+        whole = hashlib.sha256(heads[id(problem)][1])
+        whole.update(source.encode("utf-8", "surrogatepass"))
         yield whole.digest()
 
 
-def _tests_hash(tests: Sequence[Test]) -> bytes:
-    whole = hashlib.sha256()
-    for test in tests:
-        if isinstance(test, CallTest):
-            parts: list[object] = ["call", test.key()]
-        elif isinstance(test, IOTest):
-            parts = ["io", test.stdin, test.expected, test.checker, test.tolerance, test.checker_source]
-            parts.append(test.args)
-        else:
-            parts = ["code", test.source, test.trusted, test.in_process]
-        whole.update(repr(parts).encode("utf-8", "surrogatepass"))
-    return whole.digest()
+def _head(problem: Problem, limits: Limits, level: str, toolchains: dict[str, str]) -> bytes:
+    """Hash of all but the source. Expected answers that a reference is still to give count as that reference
+    and its inputs.
+    """
+    given, oracle = problem.limits or limits, problem.oracle
+    interpreter = sys.version if problem.language == "python" else toolchains.get(problem.language, "")
+    parts: list[object] = [FORMAT, interpreter, problem.language, problem.entry_point, given.wire(), level]
+    parts += map(_test, problem.tests)
+    if oracle is not None:
+        judge = oracle.judge and (oracle.judge.__module__, oracle.judge.__qualname__)
+        parts += ["oracle", oracle.program, oracle.inputs, oracle.tolerance, judge]
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+def _test(test: Test) -> tuple[object, ...]:
+    if isinstance(test, CallTest):
+        return ("call", test.key())
+    if isinstance(test, IOTest):
+        how = (test.checker, test.tolerance, test.checker_source, test.args)
+        return ("io", test.stdin, test.expected, *how)
+    return ("code", test.source, test.trusted, test.in_process)

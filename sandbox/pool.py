@@ -22,9 +22,18 @@ from .limits import Limits
 from .matrix import MatrixJob, Mode, PassMatrix
 from .program import Program, Test
 from .timing import Timing, TimingJob, TimingRun
-from .verdict import Isolation, IsolationUnavailable, Result, SandboxError, Verdict, clean_text
+from .verdict import (
+    CellResult,
+    Isolation,
+    IsolationUnavailable,
+    Result,
+    SandboxError,
+    Verdict,
+    clean_text,
+)
 
 _DEFAULT = Limits()
+_NOT_MADE = CellResult(Verdict.timeout, "not made after other timeouts", 0.0)
 _Request = TypeVar("_Request")
 _State = TypeVar("_State")
 _Answer = TypeVar("_Answer")
@@ -352,8 +361,10 @@ class _Answers:
         self.running.release()
 
     def answers(self, finish: Callable[[Program, _Running], Result]) -> tuple[Answer, ...]:
-        """One a call."""
+        """One a call; those not made after three timeouts are timeouts, after a stop there are none."""
         cells = finish(self._program, self.running).cells
+        if not self.running.stop:
+            cells += (_NOT_MADE,) * (len(self._keepers) - len(cells))
         return tuple(
             Answer(cell.verdict, cell.cause, keeper.value, cell.cpu_seconds)
             for cell, keeper in zip(cells, self._keepers, strict=False)

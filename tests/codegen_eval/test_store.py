@@ -5,46 +5,56 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codegen_eval.errors import CodealignError
+from codegen_eval.records import Oracle, Problem
 from codegen_eval.store import Outcome, ResultStore, keys
-from sandbox import CallTest, CodeTest, IOTest, Limits, Program, Verdict
+from sandbox import CallTest, CodeTest, IOTest, Limits, Verdict
 
-PROGRAM = Program("def f(x): return x", "f", (CallTest((1,), 1),), "t")
+SOURCE = "def f(x): return x"
+PROBLEM = Problem("t", "", "f", (CallTest((1,), 1),), "")
+ORACLE = Oracle(SOURCE, ((1,),))
 
 
-def key(program: Program = PROGRAM, limits: Limits | None = None, level: str = "full") -> bytes:
-    (found,) = keys([program], limits or Limits(), level)
+def key(problem: Problem = PROBLEM, source: str = SOURCE, level: str = "full") -> bytes:
+    (found,) = keys([(problem, source)], Limits(), level)
     return found
 
 
 @pytest.mark.parametrize(
-    "other",
+    "changes",
     [
-        replace(PROGRAM, source="def f(x): return  x"),
-        replace(PROGRAM, entry_point="g"),
-        replace(PROGRAM, tests=(CallTest((1,), 1), CallTest((1,), 1))),
-        replace(PROGRAM, tests=(CallTest((1.0,), 1),)),
-        replace(PROGRAM, tests=(CallTest((True,), 1),)),
-        replace(PROGRAM, tests=(CallTest((1,), 1, 1e-6),)),
-        replace(PROGRAM, tests=(CodeTest("assert f(1) == 1"),)),
-        replace(PROGRAM, tests=(CodeTest("assert f(1) == 1", trusted=True),)),
-        replace(PROGRAM, tests=(IOTest("1", "1"),)),
-        replace(PROGRAM, tests=(IOTest("1", "1", "exact"),)),
-        replace(PROGRAM, limits=Limits(cpu_seconds=1.0)),
-        replace(PROGRAM, limits=Limits(memory_mb=99)),
-        replace(PROGRAM, limits=Limits(output_kb=9)),
+        {"entry_point": "g"},
+        {"tests": (CallTest((1,), 1), CallTest((1,), 1))},
+        {"tests": (CallTest((1.0,), 1),)},
+        {"tests": (CallTest((True,), 1),)},
+        {"tests": (CallTest((1,), 1, 1e-6),)},
+        {"tests": (CodeTest("assert f(1) == 1"),)},
+        {"tests": (CodeTest("assert f(1) == 1", trusted=True),)},
+        {"tests": (IOTest("1", "1"),)},
+        {"tests": (IOTest("1", "1", "exact"),)},
+        {"limits": Limits(cpu_seconds=1.0)},
+        {"limits": Limits(memory_mb=99)},
+        {"limits": Limits(output_kb=9)},
+        {"oracle": ORACLE},
+        {"language": "c"},
     ],
 )
-def test_all_that_decides_a_result_is_in_its_key(other: Program) -> None:
-    assert key(other) != key()
+def test_all_that_decides_a_result_is_in_its_key(changes: dict[str, Any]) -> None:
+    assert key(replace(PROBLEM, **changes)) != key()
+
+
+@pytest.mark.parametrize("changes", [{"inputs": ((1.0,),)}, {"program": "x"}, {"tolerance": 1e-6}])
+def test_so_are_references_that_are_to_give_the_answers(changes: dict[str, Any]) -> None:
+    assert key(replace(PROBLEM, oracle=replace(ORACLE, **changes))) != key(replace(PROBLEM, oracle=ORACLE))
 
 
 def test_the_name_is_not_and_the_sandboxs_limits_stand_for_absent_ones() -> None:
-    assert key(replace(PROGRAM, id="another")) == key(replace(PROGRAM, limits=Limits())) == key()
-    assert key(level="filter") != key() != key(limits=Limits(cpu_seconds=9.0))
+    assert key(replace(PROBLEM, task_id="another")) == key(replace(PROBLEM, limits=Limits())) == key()
+    assert key(level="filter") != key() != key(source=SOURCE + " ")
 
 
 def test_outcomes_are_found_again_by_another_process(tmp_path: Path) -> None:

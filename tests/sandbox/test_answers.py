@@ -45,6 +45,12 @@ def test_calls_after_a_failing_one_are_left_out_if_asked(box):
     assert [(answer.value, answer.cause) for answer in found] == [(1, ""), (None, "ZeroDivisionError")]
 
 
+def test_calls_that_are_not_made_after_three_timeouts_have_an_answer_too(box):
+    found = values(box, "def f(x):\n    while True: pass", *range(5))
+    assert [(answer.verdict, answer.returned) for answer in found] == [(Verdict.timeout, False)] * 5
+    assert found[4].cause == "not made after other timeouts"
+
+
 def test_what_cannot_cross_is_said(box):
     (found,) = values(box, "def f(x): return object()", 1)
     assert (found.verdict, found.cause, found.value) == (Verdict.wrong_answer, "not plain data", None)
