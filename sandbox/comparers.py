@@ -2,7 +2,8 @@
 
 Each takes (output, expected, tolerance) and says why the output is not the expected one, "" when it is. The
 output is hostile: every comparison takes time linear in the bytes, numbers are never computed from digits or
-exponents of unbounded length, and nothing that a program printed is ever an expression. White space is ASCII's.
+exponents of unbounded length, and nothing that a program printed is ever an expression. White space is
+ASCII's.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def compare_tokens(output: bytes, expected: bytes, _tolerance: float = 0.0) -> s
 
 
 def compare_tokens_casefold(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
-    """Empty when the tokens are equal but for upper and lower case, by Unicode's rules, else the first that is
-    not.
+    """Empty when the tokens are equal but for upper and lower case, by Unicode's rules, else the first that
+    is not.
     """
     return _first_difference(output.split(), expected.split(), "token", _same_folded)
 
@@ -51,20 +52,33 @@ def compare_floats(output: bytes, expected: bytes, tolerance: float = 0.0) -> st
 
 
 def compare_lines(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
-    """Empty when the lines are equal without white space at their ends and without blank lines at the start and
-    end of the output, else the first that differs.
+    """Empty when the lines are equal without white space at their ends and without blank lines at the start
+    and end of the output, else the first that differs.
     """
     return _first_difference(_stripped_lines(output), _stripped_lines(expected), "line")
 
 
 def compare_decimal_lines(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
-    """As `compare_lines`, but two lines are also equal when both are made of decimal numbers of the same values:
-    "1.50" is "1.5" and "1e2" is "100". There is no tolerance (LiveCodeBench, testing_util.py, grade_stdio).
+    """As `compare_lines`, but two lines are also equal when both are made of decimal numbers of the same
+    values: "1.50" is "1.5" and "1e2" is "100". There is no tolerance (LiveCodeBench, testing_util.py,
+    grade_stdio).
 
     Departs in two points: `1_0` and digits of other scripts are no numbers, and a NaN is an unequal number
     instead of an error.
     """
     return _first_difference(_stripped_lines(output), _stripped_lines(expected), "line", _same_decimals)
+
+
+def compare_float_lines(output: bytes, expected: bytes, tolerance: float = 0.0) -> str:
+    """As `compare_lines`, but two lines that are one number each may differ by `tolerance`, absolutely. NaN
+    and infinity equal only their own text.
+    """
+
+    def same(a: bytes, b: bytes) -> bool:
+        x, y = _float(a), _float(b)
+        return x is not None and y is not None and abs(x - y) <= tolerance
+
+    return _first_difference(_stripped_lines(output), _stripped_lines(expected), "line", same)
 
 
 def compare_set(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
@@ -73,8 +87,8 @@ def compare_set(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
 
 
 def compare_line_set(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
-    """Empty when both have the same lines, whatever their order and number; blank lines do not count, and a line
-    is its tokens in their order.
+    """Empty when both have the same lines, whatever their order and number; blank lines do not count, and a
+    line is its tokens in their order.
     """
     got, wanted = ({b" ".join(line.split()) for line in text.split(b"\n")} for text in (output, expected))
     return _same_sets(got - {b""}, wanted - {b""}, "lines")
@@ -90,11 +104,17 @@ def compare_apps(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str
 
     Blank lines do not count. So wrong order and duplicates are accepted: report a score by this one as such.
     """
-    got, wanted = ([line.split() for line in text.splitlines() if line.split()] for text in (output, expected))
+    got, wanted = (
+        [line.split() for line in text.splitlines() if line.split()] for text in (output, expected)
+    )
     if _token_sets(got) == _token_sets(wanted) or _all_close(got, wanted):
         return ""
     rounded = [_rounded(lines) for lines in (got, wanted)]
-    if rounded[0] is not None and rounded[1] is not None and _token_sets(rounded[0]) == _token_sets(rounded[1]):
+    if (
+        rounded[0] is not None
+        and rounded[1] is not None
+        and _token_sets(rounded[0]) == _token_sets(rounded[1])
+    ):
         return ""
     return "none of the judge's comparisons holds: other numbers, and other sets of tokens a line"
 
@@ -105,6 +125,7 @@ COMPARE: dict[str, Comparer] = {
     "floats": compare_floats,
     "lines": compare_lines,
     "decimal_lines": compare_decimal_lines,
+    "float_lines": compare_float_lines,
     "tokens_casefold": compare_tokens_casefold,
     "set": compare_set,
     "line_set": compare_line_set,
@@ -142,7 +163,8 @@ def _same_decimals(a: bytes, b: bytes) -> bool:
     if len(got) != len(wanted):
         return False
     return all(
-        x is not None and x == y for x, y in ((_decimal(x), _decimal(y)) for x, y in zip(got, wanted, strict=True))
+        x is not None and x == y
+        for x, y in ((_decimal(x), _decimal(y)) for x, y in zip(got, wanted, strict=True))
     )
 
 
@@ -215,7 +237,8 @@ def _numpy_close(x: float | None, y: float | None) -> bool:
 def _rounded(lines: list[list[bytes]]) -> list[list[bytes]] | None:
     """The tokens as numbers of three decimal places; None where one is no number or NaN.
 
-    As text again: unlike that of text, the hash of a number can be chosen, and sets of such take quadratic time.
+    As text again: unlike that of text, the hash of a number can be chosen, and sets of such take quadratic
+    time.
     """
     found = []
     for line in lines:

@@ -33,10 +33,10 @@ class IOTest:
             `floats`: as `tokens`, but two tokens that are both decimal numbers may differ by `tolerance`,
             absolutely or relative to the expected one. Any NaN equals any NaN; an infinity equals only
             itself. Other tokens must be equal.
-            `lines`, `decimal_lines`, `tokens_casefold`, `set`, `line_set`, `apps`: `sandbox.comparers` says what
-            each forgives.
+            `lines`, `decimal_lines`, `float_lines`, `tokens_casefold`, `set`, `line_set`, `apps`:
+            `sandbox.comparers` says what each forgives.
             `custom`: `checker_source` decides.
-        tolerance: For `floats`.
+        tolerance: For `floats` and `float_lines`.
         checker_source: Python source that defines `check(stdin, expected, output)`, all three str (bytes
             that are no UTF-8 come as surrogate escapes). It returns True or False, or a number in [0, 1] of
             which only 1 is a pass. It runs in the test box; when it fails, the cause is `test:...`. The

@@ -69,7 +69,9 @@ class CallTest:
         if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
             raise ValueError(f"tolerance is {self.tolerance!r}; give a number >= 0")
         size = len(codec.pack_arguments((expected,), None, plain_expected))
-        object.__setattr__(self, "judged", judges.Expected(expected, self.tolerance, size, self.tuple_as_list))
+        object.__setattr__(
+            self, "judged", judges.Expected(expected, self.tolerance, size, self.tuple_as_list)
+        )
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them. The expected value never leaves the caller's process."""

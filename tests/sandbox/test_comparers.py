@@ -1,4 +1,5 @@
-"""How outputs are compared: what each comparer forgives, and that hostile outputs cost no more than their length."""
+"""How outputs are compared: what each comparer forgives, and that hostile outputs cost no more than their
+length."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from sandbox.comparers import (
     compare_apps,
     compare_decimal_lines,
     compare_exact,
+    compare_float_lines,
     compare_floats,
     compare_line_set,
     compare_lines,
@@ -103,6 +105,7 @@ def test_tokens_forgive_white_space_only(output, expected, same):
 def test_floats_forgive_what_the_tolerance_says(output, expected, tolerance, same):
     assert (compare_floats(output, expected, tolerance) == "") is same
 
+
 LINES = [
     (b"1 2\n3", b"1 2\n3\n", True),
     (b"  1 2  \r\n3\n\n\n", b"1 2\n3", True),
@@ -142,9 +145,21 @@ DECIMALS = [
     ("١".encode(), b"1", False),
     (b"\x0c1 ", b"1.0", True),
 ]
+FLOAT_LINES = [
+    (b"0.33333", b"0.33366", 1e-3, True),
+    (b"0.33333", b"0.33566", 1e-3, False),
+    (b"1000000.5", b"1000000", 1e-3, False),  # absolutely, never relatively
+    (b"1.0001 2", b"1 2", 1e-3, False),  # a line of two numbers is a text
+    (b"a\n1.0001", b"a\n1", 1e-3, True),
+    (b"1", b"1\n1", 1e-3, False),
+    (b"inf", b"Infinity", 1e9, False),
+    (b"inf", b"inf", 0.0, True),
+    (b"nan", b"NaN", 1e9, False),
+    (b"x", b"1", 1e9, False),
+]
 FOLDED = [
     (b"YES no", b"yes No", True),
-    ("STRASSE".encode(), "straße".encode(), True),
+    (b"STRASSE", "straße".encode(), True),
     (b"\xff", b"\xff", True),
     (b"\xff", b"\xfe", False),
     (b"yes", b"yes no", False),
@@ -204,6 +219,11 @@ def test_each_comparer_forgives_what_it_says_and_no_more(compare, output, expect
     assert (compare(output, expected) == "") is same
 
 
+@pytest.mark.parametrize(("output", "expected", "tolerance", "same"), FLOAT_LINES)
+def test_float_lines_forgive_a_number_a_line_what_the_tolerance_says(output, expected, tolerance, same):
+    assert (compare_float_lines(output, expected, tolerance) == "") is same
+
+
 DECIMAL_TEXTS = st.one_of(
     st.decimals(allow_nan=False).map(str),
     st.from_regex(r"[+-]?(0{0,3}\d{1,4}\.?\d{0,3}|\.\d{1,3})([eE][+-]?\d{1,3})?", fullmatch=True),
@@ -238,7 +258,9 @@ def test_a_decimal_written_in_two_ways_is_one_number(number, zeros):
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1, max_size=4), st.data())
 def test_apps_takes_numbers_a_line_for_close_as_numpy_does(numbers, data):
-    others = [data.draw(st.sampled_from([x, x * (1 + 1e-6), x * (1 + 3e-5), x + 1e-9, x + 1])) for x in numbers]
+    others = [
+        data.draw(st.sampled_from([x, x * (1 + 1e-6), x * (1 + 3e-5), x + 1e-9, x + 1])) for x in numbers
+    ]
     texts = ["\n".join(map(repr, side)).encode() for side in (others, numbers)]
     if np.allclose(others, numbers):
         assert compare_apps(*texts) == ""
@@ -257,6 +279,7 @@ def test_every_comparer_takes_an_output_for_itself(name, text):
 CHAINS = [
     ("exact", "lines", "decimal_lines"),
     ("exact", "lines", "tokens", "tokens_casefold"),
+    ("exact", "lines", "float_lines"),
     ("tokens", "floats"),
     ("tokens", "set"),
     ("lines", "line_set"),

@@ -8,6 +8,7 @@ import pytest
 
 from sandbox import CallTest, CodeTest, IOTest, Limits, MatrixJob, Program, Sandbox, Verdict
 
+
 @pytest.mark.parametrize(
     "bad",
     [
