@@ -71,7 +71,7 @@ def _distinct(rows: Iterator[Row]) -> Iterator[Row]:
             yield row
     if len(seen) < total:
         warnings.warn(
-            f"pie: {total - len(seen)} of {total} rows have the programs of an earlier row, or two equal ones, "
+            f"pie: {total - len(seen)} of {total} rows have an earlier row's programs, or two equal ones, "
             "and are left out",
             stacklevel=2,
         )

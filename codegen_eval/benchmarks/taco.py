@@ -72,7 +72,7 @@ def _numbered(dataset: Path | None, split: str, special: dict[int, Special]) -> 
         yield Row({**row.values, "_place": count - 1}, row.where)
     if special and set(special) != set(range(count)):
         raise CodealignError(
-            f"{SPECIAL_JUDGE} is about {len(special)} problems, {dataset} has {count}: it is another set's file"
+            f"{SPECIAL_JUDGE} is about {len(special)} problems, {dataset} has {count}: it is another set's"
         )
 
 
