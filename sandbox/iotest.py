@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import marshal
 import math
-import re
 from dataclasses import dataclass
-from itertools import zip_longest
 
-CHECKERS = ("tokens", "exact", "floats", "custom")
+from .comparers import COMPARE
+
+CHECKERS = (*COMPARE, "custom")
 MAX_DATA = 64 * 2**20
 MAX_CHECKER = 2**20
 MAX_ARGS = 2**14
 IO_TEST = 5  # kind on the wire
-_NUMBER = re.compile(
-    rb"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|inf|infinity|nan)", re.ASCII | re.I
-)
-_LONGEST_NUMBER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +33,10 @@ class IOTest:
             `floats`: as `tokens`, but two tokens that are both decimal numbers may differ by `tolerance`,
             absolutely or relative to the expected one. Any NaN equals any NaN; an infinity equals only
             itself. Other tokens must be equal.
+            `lines`, `decimal_lines`, `float_lines`, `tokens_casefold`, `set`, `line_set`, `apps`:
+            `sandbox.comparers` says what each forgives.
             `custom`: `checker_source` decides.
-        tolerance: For `floats`.
+        tolerance: For `floats` and `float_lines`.
         checker_source: Python source that defines `check(stdin, expected, output)`, all three str (bytes
             that are no UTF-8 come as surrogate escapes). It returns True or False, or a number in [0, 1] of
             which only 1 is a pass. It runs in the test box; when it fails, the cause is `test:...`. The
@@ -100,49 +98,3 @@ def to_bytes(text: str | bytes) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return text.encode("utf-8", "surrogatepass")
-
-
-def compare_exact(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
-    """Empty when equal up to one newline at the very end, else where they differ."""
-    got, wanted = output.removesuffix(b"\n"), expected.removesuffix(b"\n")
-    if got == wanted:
-        return ""
-    place = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), None)
-    if place is None:
-        return f"{len(got)} bytes instead of {len(wanted)}, the same up to the shorter one's end"
-    return f"byte {place} differs: {wanted[place : place + 40]!r} expected, got {got[place : place + 40]!r}"
-
-
-def compare_tokens(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str:
-    """Empty when the tokens are equal, else the first that differs."""
-    got, wanted = output.split(), expected.split()
-    return "" if got == wanted else _first_difference(got, wanted, None)
-
-
-def compare_floats(output: bytes, expected: bytes, tolerance: float = 0.0) -> str:
-    """Empty when the tokens are equal or close, else the first that is not."""
-    return _first_difference(output.split(), expected.split(), tolerance)
-
-
-def _first_difference(got: list[bytes], wanted: list[bytes], tolerance: float | None) -> str:
-    for place, (a, b) in enumerate(zip_longest(got, wanted)):
-        if a == b or (tolerance is not None and a is not None and b is not None and _close(a, b, tolerance)):
-            continue
-        if a is None or b is None:
-            return f"{len(got)} tokens instead of {len(wanted)}"
-        return f"token {place} differs: {b[:60]!r} expected, got {a[:60]!r}"
-    return ""
-
-
-def _close(a: bytes, b: bytes, tolerance: float) -> bool:
-    if max(len(a), len(b)) > _LONGEST_NUMBER or not (_NUMBER.fullmatch(a) and _NUMBER.fullmatch(b)):
-        return False
-    x, y = float(a), float(b)
-    if math.isnan(x) or math.isnan(y):
-        return math.isnan(x) and math.isnan(y)
-    if math.isinf(x) or math.isinf(y):
-        return x == y
-    return abs(x - y) <= tolerance * max(1.0, abs(y))
-
-
-COMPARE = {"exact": compare_exact, "tokens": compare_tokens, "floats": compare_floats}

@@ -42,12 +42,16 @@ class Expected:
         tolerance: 0 for `==`; else numbers may differ by that much, absolutely or relatively.
         size: Bytes that it takes. An answer that takes far more is not even read: an equal one is of about
             the same size. The factor is for other types of number (`True` takes a byte, `Fraction(1)` 24).
+        tuple_as_list: An answer that is a tuple counts as the list of its items.
     """
 
-    __slots__ = ("_by_item", "_bytes", "_longest", "_tolerance", "_value")
+    __slots__ = ("_by_item", "_bytes", "_longest", "_tolerance", "_tuple_as_list", "_value")
 
-    def __init__(self, value: Any, tolerance: float = 0.0, size: int = codec.MAX_BYTES) -> None:
+    def __init__(
+        self, value: Any, tolerance: float = 0.0, size: int = codec.MAX_BYTES, tuple_as_list: bool = False
+    ) -> None:
         self._value = value
+        self._tuple_as_list = tuple_as_list
         self._longest = min(codec.MAX_BYTES, 65_536 + 64 * size)
         self._tolerance = tolerance
         self._by_item = tolerance != 0 or _has_numpy(value)
@@ -68,6 +72,8 @@ class Expected:
             value = codec.decode(answer, build, self._longest)
         except codec.CodecError:
             return False
+        if self._tuple_as_list and type(value) is tuple:
+            value = list(value)
         return self._equals(value, self._by_item or numpy_came)
 
     def equals(self, value: Any) -> bool:

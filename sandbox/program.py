@@ -39,6 +39,8 @@ class CallTest:
         expected: What the call must return.
         tolerance: 0 for `==`.
         kwargs: Named arguments.
+        tuple_as_list: An answer that is a tuple counts as the list of its items, as in benchmarks whose
+            expected values are JSON. Tuples inside it do not.
         judged: The comparison, made ready.
 
     Raises:
@@ -49,6 +51,7 @@ class CallTest:
     expected: Any
     tolerance: float = 0.0
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    tuple_as_list: bool = False
     _plain: tuple[bool, bool] = field(default=(True, True), init=False, repr=False, compare=False)
     judged: judges.Expected = field(init=False, repr=False, compare=False)
 
@@ -66,7 +69,9 @@ class CallTest:
         if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
             raise ValueError(f"tolerance is {self.tolerance!r}; give a number >= 0")
         size = len(codec.pack_arguments((expected,), None, plain_expected))
-        object.__setattr__(self, "judged", judges.Expected(expected, self.tolerance, size))
+        object.__setattr__(
+            self, "judged", judges.Expected(expected, self.tolerance, size, self.tuple_as_list)
+        )
 
     def wire(self) -> tuple[int, bytes]:
         """Kind and payload as the engine reads them. The expected value never leaves the caller's process."""
@@ -75,7 +80,8 @@ class CallTest:
     def key(self) -> Hashable:
         """Equal for equal tests; 1, 1.0 and True differ, and so do 0.0 and -0.0."""
         wire = self.wire()[1]
-        return (wire, codec.pack_arguments((self.expected,), None, self._plain[1]), self.tolerance)
+        expected = codec.pack_arguments((self.expected,), None, self._plain[1])
+        return (wire, expected, self.tolerance, self.tuple_as_list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,3 +297,13 @@ def test_what_cannot_cross_is_said_by_name():
     for change, name in (({"args": (object(),)}, "args"), ({"expected": [lambda: 1]}, "expected")):
         with pytest.raises(ValueError, match=name):
             CallTest(**({"args": (), "expected": 1} | change))
+
+
+def test_an_answer_may_be_a_tuple_instead_of_a_list_where_the_test_says_so_but_only_the_outermost():
+    def accepts(value, expected, **options):
+        return CallTest((), expected, **options).judged.matches(codec.encode(value))
+
+    assert accepts((1, 2), [1, 2], tuple_as_list=True) and not accepts((1, 2), [1, 2])
+    assert accepts([1, 2], [1, 2], tuple_as_list=True)
+    assert not accepts([(1, 2)], [[1, 2]], tuple_as_list=True)
+    assert key_of(CallTest((), [1], tuple_as_list=True)) != key_of(CallTest((), [1]))
