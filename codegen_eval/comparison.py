@@ -102,7 +102,7 @@ def compare(
         found[f"pass@{k}"] = _mean_row(pass_values(pairs.before, k), pass_values(pairs.after, k), **chance)
     scored = _scored(pairs)
     for k in _common_k(before, after, "eff_at_k") if scored else ():
-        found[f"eff@{k}"] = _mean_row(*(eff_values(side, k) for side in scored), **chance)
+        found[f"eff@{k}"] = _mean_row(eff_values(scored[0], k), eff_values(scored[1], k), **chance)
     if before.get("slow_share") and after.get("slow_share"):
         sides = [
             tuple(np.array(counts, dtype=np.float64) for counts in slow_counts(side))

@@ -31,8 +31,8 @@ class CompareConfig(Config):
     """Compare the problems that both have instead of refusing."""
     base: bool = False
     """Of evalplus's files, count the base tests only, not base and extra tests."""
-    json: Path | None = None
-    """File for all figures and all changed problems."""
+    json_file: Path | None = None
+    """File for all figures and all changed problems; `--json` for short."""
     shown: NonNegativeInt = 10
     """How many of the most changed problems are listed."""
     resamples: PositiveInt = 10_000
@@ -51,7 +51,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
     from codegen_eval.results import read_evaluation
 
     sides = [read_evaluation(path, tests="base" if config.base else "plus") for path in (config.a, config.b)]
-    keep_inputs(config.json, sides)
+    keep_inputs(config.json_file, sides)
     raws = [side.raw for side in sides]
     pairs = pair(*raws, common=config.common)
     found = {
@@ -66,7 +66,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
         "resamples": config.resamples,
         "seed": config.seed,
     }
-    write_json(config.json, found)
+    write_json(config.json_file, found)
     return found
 
 
@@ -78,8 +78,8 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     show(run(config), Console(), shown=config.shown)
-    if config.json:
-        print(f"figures: {config.json}")
+    if config.json_file:
+        print(f"figures: {config.json_file}")
     return 0
 
 
@@ -115,6 +115,7 @@ def show(found: Mapping[str, Any], console: Console, *, shown: int) -> None:
 
 def hints(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """For each figure whose interval holds 0, what so many problems could have found."""
+    from codegen_eval.report.summary import label
     from codegen_eval.report.text import points
 
     lines = []
@@ -122,11 +123,12 @@ def hints(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if row["detectable"] is None or not row["low"] <= 0 <= row["high"]:
             continue
         line = (
-            f"{name.replace('_', ' ')}: {row['problems']} problems find a difference of "
+            f"{label(name)}: {row['problems']} problems find a difference of "
             f"{points(row['detectable'], '')} points or more with 80 % power"
         )
         if row["needed"]:
-            line += f"; one of {points(abs(row['difference']), '')} needs about {row['needed']:,} problems"
+            about = float(f"{row['needed']:.2g}")
+            line += f"; one of {points(abs(row['difference']), '')} needs about {about:,.0f} problems"
         lines.append(line)
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from codegen_eval.config import Config
@@ -10,6 +11,8 @@ from codegen_eval.errors import CodealignError
 
 def with_flags(argv: Sequence[str], names: Sequence[str], cls: type[Config]) -> list[str]:
     """Puts a flag before each word that has none: `A B --common` becomes `--a A --b B --common`.
+
+    `--json` becomes `--json-file`, because pydantic's models have a method `json`.
 
     Args:
         argv: The arguments after the command's name.
@@ -22,12 +25,13 @@ def with_flags(argv: Sequence[str], names: Sequence[str], cls: type[Config]) -> 
     named: list[str] = []
     words: list[str] = []
     takes_value = False
-    for argument in argv:
+    for word in argv:
+        argument = re.sub("^--json(?==|$)", "--json-file", word)
         if takes_value or argument.startswith("-"):
-            named.append(argument)
+            named.append(word if takes_value else argument)
             takes_value = not takes_value and _takes_value(argument, cls)
         else:
-            words.append(argument)
+            words.append(word)
     if len(words) > len(names):
         raise CodealignError(
             f"expected {' and '.join(name.upper() for name in names)}, got {len(words)} names: "

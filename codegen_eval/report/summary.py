@@ -70,7 +70,7 @@ def headline(before: EvalResults, after: EvalResults | None, comparison: Compari
     slow = (before.slow_share, after.slow_share if after else None)
     if any(slow):
         row = rows.get("slow_share")
-        metrics.append(Metric(_label("slow_share"), *slow, _difference(row), False, _tested(row, False)))
+        metrics.append(Metric(label("slow_share"), *slow, _difference(row), False, _tested(row, False)))
     return metrics
 
 
@@ -80,7 +80,7 @@ def metrics_of(comparison: Comparison) -> list[Metric]:
     for name, row in comparison.items():
         higher = _key(name) != "slow_share"
         sides = (_estimate(row.get("before")), _estimate(row.get("after")))
-        metrics.append(Metric(_label(_key(name)), *sides, _difference(row), higher, _tested(row, higher)))
+        metrics.append(Metric(label(name), *sides, _difference(row), higher, _tested(row, higher)))
     return metrics
 
 
@@ -144,6 +144,11 @@ def show(
         console.file.write(before_after_text(comparison, names, tests=tests))
 
 
+def label(name: str) -> str:
+    """What a figure is called for people."""
+    return "slow among right" if name == "slow_share" else short(_key(name), 40)
+
+
 def p_text(p_value: float) -> str:
     """A p value with three digits after the point: 0.0123 -> '0.012', 0.0001 -> '< 0.001'."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
@@ -187,10 +192,6 @@ def _key(name: str) -> str:
     """One spelling of a metric's name: pass@1, pass_at_1 -> pass@1."""
     match = re.fullmatch(r"(pass|eff)(?:@|_at_)(\d+)", name)
     return f"{match[1]}@{match[2]}" if match else name
-
-
-def _label(key: str) -> str:
-    return "slow among right" if key == "slow_share" else short(key, 40)
 
 
 def _estimate(value: Any) -> Estimate | None:
