@@ -273,7 +273,7 @@ def show(before: RunDir, after: RunDir) -> None:
     """Prints the before-and-after table."""
     from rich.console import Console
 
-    from codegen_eval.evaluation import compare
+    from codegen_eval.comparison import compare
     from codegen_eval.report import summary
 
     summary.show(compare(before.read_json("results.json"), after.read_json("results.json")), Console())

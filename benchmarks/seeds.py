@@ -17,8 +17,8 @@ from typing import Any
 from alignment.quickstart import QuickstartConfig, run
 from alignment.resources import recipe_path
 from codegen_eval.benchmarks.base import load
+from codegen_eval.comparison import compare
 from codegen_eval.config import load_config
-from codegen_eval.evaluation import compare
 from codegen_eval.pairs.audit import own_test_quality, pair_quality
 from codegen_eval.runs import read_jsonl
 from sandbox import Sandbox

@@ -1,4 +1,4 @@
-"""From samples to figures: which sample is right, which right one is slow, pass@k, and before against after.
+"""From samples to figures: which sample is right, which right one is slow, pass@k.
 
 Equal programs of a problem are run once. Hidden tests are read here and nowhere earlier in the chain.
 """
@@ -15,13 +15,8 @@ import numpy as np
 
 from codegen_eval.errors import CodealignError, nearest_first
 from codegen_eval.metrics.pass_at_k import pass_at_k
-from codegen_eval.metrics.statistics import (
-    Interval,
-    bootstrap_mean,
-    bootstrap_ratio,
-    paired_difference,
-    paired_ratio_difference,
-)
+from codegen_eval.metrics.per_problem import pass_values, slow_counts
+from codegen_eval.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from codegen_eval.records import Problem, Sample
 from sandbox import Result, Sandbox, TimingJob, Verdict
 
@@ -181,56 +176,13 @@ def summarise(
         "n_problems": len(problems),
         "samples_per_problem": sizes.pop() if len(sizes) == 1 else None,
         "pass_at_k": {
-            str(k): bootstrap_mean(_pass_values(problems, k), resamples=resamples, seed=seed).to_json()
+            str(k): bootstrap_mean(pass_values(problems, k), resamples=resamples, seed=seed).to_json()
             for k in ks
         },
         "slow_share": _slow_share(problems, resamples, seed),
         "verdicts": dict(sorted(sum(verdicts.values(), Counter()).items())),
         "problems": problems,
     }
-
-
-def compare(
-    before: Mapping[str, Any], after: Mapping[str, Any], *, resamples: int = 10_000, seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """Paired differences (after - before) of two evaluations of the same problems.
-
-    Args:
-        before: Content of a results.json.
-        after: Content of another, on the same problems.
-        resamples: Bootstrap samples; problems are drawn, the same ones for both sides.
-        seed: Of the bootstrap.
-
-    Returns:
-        For "pass@1", "pass@10", ... (every k that both report) and "slow_share" (if both have it): the
-        values `before` and `after`, their `difference`, and the ends `low` and `high` of its 95 % interval.
-
-    Raises:
-        CodealignError: If the two evaluated different benchmarks, splits or problems.
-    """
-    for key in ("benchmark", "split"):
-        if before.get(key) != after.get(key):
-            raise CodealignError(
-                f"cannot compare: {key} is {before.get(key)!r} in one run, {after.get(key)!r} in the other"
-            )
-    first, second = ({p["task_id"]: p for p in side["problems"]} for side in (before, after))
-    if set(first) != set(second):
-        odd = sorted(set(first) ^ set(second))
-        raise CodealignError(f"cannot compare: {len(odd)} problems are in one run only, e.g. {odd[0]!r}")
-    sides = (list(first.values()), [second[task_id] for task_id in first])
-    found = {}
-    for k in sorted(map(int, set(before["pass_at_k"]) & set(after["pass_at_k"]))):
-        values = [_pass_values(side, k) for side in sides]
-        found[f"pass@{k}"] = _difference_row(
-            float(np.mean(values[0])), paired_difference(*values, resamples=resamples, seed=seed)
-        )
-    if before.get("slow_share") and after.get("slow_share"):
-        (tops, bottoms) = zip(*map(_slow_counts, sides), strict=True)
-        difference = paired_ratio_difference(
-            (tops[0], bottoms[0]), (tops[1], bottoms[1]), resamples=resamples, seed=seed
-        )
-        found["slow_share"] = _difference_row(sum(tops[0]) / sum(bottoms[0]), difference)
-    return found
 
 
 def _task(problem: Problem, samples: Sequence[Sample]) -> Task:
@@ -274,31 +226,8 @@ def _speed_rows(task: Task, right: Sequence[bool], ratios: Mapping[int, float], 
     return rows
 
 
-def _pass_values(problems: Sequence[Mapping[str, Any]], k: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    ids = [problem["task_id"] for problem in problems]
-    return pass_at_k([p["n"] for p in problems], [p["c"] for p in problems], k, task_ids=ids)
-
-
-def _slow_counts(problems: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
-    """Slow and right samples of each problem; a problem that was not timed counts with neither."""
-    timed = [problem["slow"] is not None for problem in problems]
-    slow = [problem["slow"] if ok else 0 for problem, ok in zip(problems, timed, strict=True)]
-    right = [problem["c"] if ok else 0 for problem, ok in zip(problems, timed, strict=True)]
-    return slow, right
-
-
 def _slow_share(problems: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float] | None:
-    slow, right = _slow_counts(problems)
+    slow, right = slow_counts(problems)
     if sum(right) == 0:
         return None
     return bootstrap_ratio(slow, right, resamples=resamples, seed=seed).to_json()
-
-
-def _difference_row(before: float, difference: Interval) -> dict[str, float]:
-    return {
-        "before": before,
-        "after": before + difference.value,
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-    }

@@ -42,13 +42,14 @@ def run(config: ReportConfig) -> RunDir:
     Raises:
         CodealignError: an input is missing or broken, the two runs cannot be compared, or the disk refuses.
     """
-    from codegen_eval.evaluation import compare
-    from codegen_eval.report.loading import load_eval, load_pairs, load_training
+    from codegen_eval.comparison import compare
+    from codegen_eval.report.loading import load_pairs, load_training
     from codegen_eval.report.page import render
+    from codegen_eval.results import read_evaluation
 
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
-    before = load_eval(config.before)
-    after = load_eval(config.after) if config.after else None
+    before = read_evaluation(config.before)
+    after = read_evaluation(config.after) if config.after else None
     comparison = compare(before.raw, after.raw) if after else None
     pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
     training = load_training(config.train) if config.train else None

@@ -48,7 +48,7 @@ def bootstrap_mean(
     Raises:
         CodealignError: For no values, NaN, or a level outside (0, 1).
     """
-    array = _checked(values)
+    array = checked(values)
     return bootstrap_ratio(
         array, np.ones(len(array)), resamples=resamples, level=level, seed=seed, method=method
     )
@@ -76,7 +76,7 @@ def bootstrap_ratio(
     Raises:
         CodealignError: For no or unequal numbers of values, NaN, denominators that sum to 0, or a bad level.
     """
-    top, bottom = _checked(numerators), _checked(denominators)
+    top, bottom = checked(numerators), checked(denominators)
     if len(top) != len(bottom) or np.any(bottom < 0) or bottom.sum() == 0:
         raise CodealignError("a ratio needs as many denominators as numerators, none negative and not all 0")
     weights = _draws(len(top), resamples, seed)
@@ -109,7 +109,7 @@ def paired_difference(
     Raises:
         CodealignError: If the two differ in length, and as for `bootstrap_mean`.
     """
-    first, second = _checked(before), _checked(after)
+    first, second = checked(before), checked(after)
     if len(first) != len(second):
         raise CodealignError(
             f"a paired difference needs the same problems, got {len(first)} and {len(second)}"
@@ -137,7 +137,7 @@ def paired_ratio_difference(
     Raises:
         CodealignError: For unequal lengths, NaN, denominators that sum to 0, or a bad level.
     """
-    sides = [(_checked(top), _checked(bottom)) for top, bottom in (before, after)]
+    sides = [(checked(top), checked(bottom)) for top, bottom in (before, after)]
     if len({len(array) for side in sides for array in side}) != 1:
         raise CodealignError("a paired difference needs the same problems on both sides")
     if any(bottom.sum() <= 0 for _, bottom in sides):
@@ -149,7 +149,8 @@ def paired_ratio_difference(
     return _interval(values[1] - values[0], draws[np.isfinite(draws)], np.zeros(0), level, "percentile")
 
 
-def _checked(values: ArrayLike) -> NDArray[np.float64]:
+def checked(values: ArrayLike) -> NDArray[np.float64]:
+    """The values as float64, shape (problems,); refuses no values, NaN, infinities, other shapes."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise CodealignError(f"one number a problem is needed, got an array of shape {array.shape}")

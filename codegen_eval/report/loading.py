@@ -1,11 +1,10 @@
-"""Reads the run directories that a report is about: evaluation, preference data, training log.
+"""Reads the run directories that a report shows beside evaluations: preference data, training log.
 
 What is missing or broken is said with the file's name; nothing is guessed.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter, defaultdict
@@ -14,63 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
-
 from codegen_eval.errors import CodealignError
+from codegen_eval.results import read_object
 from codegen_eval.runs import read_jsonl
-
-
-class _Row(BaseModel):
-    """Files of later versions may hold more keys: those are ignored here."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Estimate(_Row):
-    """A figure with the ends of its 95 % interval (None where it has none)."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-class ProblemResult(_Row):
-    """What became of one problem's samples: `c` of `n` right, `slow` of those slow (None: not measured)."""
-
-    task_id: str
-    n: PositiveInt
-    c: NonNegativeInt
-    slow: int | None = None
-
-    @property
-    def share(self) -> float:
-        """Share of right samples."""
-        return self.c / self.n
-
-
-class EvalResults(_Row):
-    """The content of an evaluation run's results.json."""
-
-    benchmark: str
-    split: str | None = None
-    model: str | None = None
-    n_problems: int
-    samples_per_problem: int | None = None
-    temperature: float | None = None
-    pass_at_k: dict[PositiveInt, Estimate] = Field(min_length=1)
-    slow_share: Estimate | None = None
-    verdicts: dict[str, NonNegativeInt] = {}
-    problems: tuple[ProblemResult, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class EvalRun:
-    """An evaluation run: its results (parsed and as they stand) and the protocol they were made under."""
-
-    path: Path
-    results: EvalResults
-    raw: Mapping[str, Any]
-    protocol: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +39,6 @@ class PairsRun:
     def total(self) -> int:
         """Number of pairs."""
         return sum(self.counts.values())
-
-
-def load_eval(path: Path) -> EvalRun:
-    """Reads an evaluation run.
-
-    Raises:
-        CodealignError: the directory holds no results.json, or one that is not of an evaluation.
-    """
-    file = path / "results.json"
-    raw = _read_object(file, "an evaluation run (make one with `codealign eval`)")
-    try:
-        results = EvalResults.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CodealignError(
-            f"{file}: {where}: {first['msg']}; write it anew with `codealign eval`"
-        ) from None
-    protocol = path / "protocol.json"
-    return EvalRun(
-        path, results, raw, _read_object(protocol, "a run directory") if protocol.is_file() else {}
-    )
 
 
 def load_training(path: Path) -> dict[str, list[tuple[float, float]]]:
@@ -170,7 +93,7 @@ def load_pairs(path: Path, *, shown: int, seed: int) -> PairsRun:
         path,
         {kind: len(places[kind]) for kind in sorted(places)},
         {kind: confidences.get(kind, []) for kind in sorted(places)},
-        _flat(_read_object(funnel, "the counts of a `codealign pairs` run")) if funnel.is_file() else {},
+        _flat(read_object(funnel, "the counts of a `codealign pairs` run")) if funnel.is_file() else {},
         tuple(rows[index] for index in order),
     )
 
@@ -207,16 +130,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif _finite(value):
             out[f"{prefix}{key}"] = value
     return out
-
-
-def _read_object(file: Path, what: str) -> dict[str, Any]:
-    """A JSON object from a file of ours."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CodealignError(f"{file} does not exist: {file.parent} is not {what}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CodealignError(f"{file} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise CodealignError(f"{file} must hold a JSON object, got {type(value).__name__}")
-    return value

@@ -16,10 +16,11 @@ from typing import Any
 
 from codegen_eval.report import plots
 from codegen_eval.report.diff import SideBySide, highlight, side_by_side
-from codegen_eval.report.loading import EvalResults, EvalRun, PairsRun
+from codegen_eval.report.loading import PairsRun
 from codegen_eval.report.plots import Plot, Side
 from codegen_eval.report.summary import Comparison, Metric, change_counts, headline
 from codegen_eval.report.text import excerpt, number, percent, points, short, visible
+from codegen_eval.results import EvalResults, Evaluation
 
 # A page that lists more problems than this is no longer read but searched; results.json has all.
 MAX_PROBLEMS = 500
@@ -40,8 +41,8 @@ class ShownPair:
 
 
 def render(
-    before: EvalRun,
-    after: EvalRun | None = None,
+    before: Evaluation,
+    after: Evaluation | None = None,
     *,
     comparison: Comparison | None = None,
     pairs: PairsRun | None = None,
@@ -53,7 +54,7 @@ def render(
     Args:
         before: The evaluation before training, or the only one.
         after: The evaluation after training.
-        comparison: The paired differences of the two, from `codegen_eval.evaluation.compare`.
+        comparison: The paired differences of the two, from `codegen_eval.comparison.compare`.
         pairs: The preference data that was trained on.
         training: Series of the training log (see `load_training`).
         title: The page's title.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.report.loading import Estimate, EvalResults
 from codegen_eval.report.svg import AFTER, BEFORE, INK, MUTED, PAPER, RULE, WORSE, inline_svg
 from codegen_eval.report.text import number, percent, short
+from codegen_eval.results import Estimate, EvalResults
 from sandbox import Verdict
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""Evaluation without a sandbox: grouping, rows, slow programs, figures, comparison."""
+"""Evaluation without a sandbox: grouping, rows, slow programs, figures."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.evaluation import Task, compare, feasible_k, group, run_tests, summarise, time_right
+from codegen_eval.evaluation import Task, feasible_k, group, run_tests, summarise, time_right
 from codegen_eval.metrics.pass_at_k import pass_at_k
 from codegen_eval.records import Problem, Sample
 from sandbox import CallTest, Isolation, Limits, Program, Result, TimingJob, Verdict
@@ -118,50 +117,3 @@ def test_a_reference_that_cannot_be_timed_leaves_its_problem_out(monkeypatch: py
 def test_differing_numbers_of_samples_have_no_common_number() -> None:
     tasks = group([problem("a"), problem("b")], samples("a", "fast") + samples("b", "fast", "slow"))
     assert evaluate(tasks)["samples_per_problem"] is None
-
-
-def drawn(seed: int, gain: float) -> dict[str, Any]:
-    rng = random.Random(seed)
-    problems, given = [], []
-    for index in range(60):
-        name = str(index)
-        skill = min(1.0, index / 60 + gain)
-        words = [
-            (rng.choice(["fast", "slow"]) if rng.random() < skill else "wrong_answer") for _ in range(10)
-        ]
-        problems.append(problem(name))
-        given += samples(name, *words)
-    return evaluate(group(problems, given), (1, 10))
-
-
-def test_comparison_pairs_problems_whatever_their_order() -> None:
-    before, after = drawn(1, 0.0), drawn(2, 0.2)
-    shuffled = {**after, "problems": list(reversed(after["problems"]))}
-    row = compare(before, shuffled)["pass@1"]
-    assert row == compare(before, after)["pass@1"]
-    assert row["low"] > 0.05 and row["high"] < 0.3
-    assert row["difference"] == pytest.approx(
-        after["pass_at_k"]["1"]["value"] - before["pass_at_k"]["1"]["value"]
-    )
-    assert list(compare(before, after)) == ["pass@1", "pass@10", "slow_share"]
-    slow = compare(before, after)["slow_share"]
-    assert slow["low"] < 0 < slow["high"]
-    assert slow["after"] == pytest.approx(after["slow_share"]["value"])
-
-
-def test_equal_runs_do_not_differ() -> None:
-    row = compare(drawn(1, 0.0), drawn(1, 0.0))["pass@10"]
-    assert row["difference"] == row["low"] == row["high"] == 0.0
-
-
-def test_runs_of_other_problems_are_not_compared() -> None:
-    one = drawn(1, 0.0)
-    with pytest.raises(CodealignError, match="2 problems are in one run only"):
-        compare(one, {**one, "problems": one["problems"][:-2]})
-    with pytest.raises(CodealignError, match="split is None in one run, 'test'"):
-        compare(one, {**one, "split": "test"})
-
-
-def test_without_timing_there_is_no_slow_share_to_compare() -> None:
-    one = drawn(1, 0.0)
-    assert "slow_share" not in compare(one, {**one, "slow_share": None})

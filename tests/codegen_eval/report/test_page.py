@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from codegen_eval.comparison import compare
 from codegen_eval.errors import CodealignError
-from codegen_eval.evaluation import compare
-from codegen_eval.report.loading import load_eval, load_pairs, load_training
+from codegen_eval.report.loading import load_pairs, load_training
 from codegen_eval.report.page import render
 from codegen_eval.report.text import visible
+from codegen_eval.results import read_evaluation
 from tests.codegen_eval.report import made_up
 from tests.codegen_eval.report.made_up import EVIL, eval_results, hostile_results, pair_row
 from tests.codegen_eval.report.strict_html import StrictPage
@@ -33,7 +34,7 @@ def make_page(
     rows: list[dict[str, Any]],
     **options: Any,
 ) -> str:
-    runs = [load_eval(made_up.write_eval(folder / n, r)) for n, r in (("a", before), ("b", after)) if r]
+    runs = [read_evaluation(made_up.write_eval(folder / n, r)) for n, r in (("a", before), ("b", after)) if r]
     return render(
         *runs,
         comparison=compare(before, after) if after else None,
@@ -104,19 +105,19 @@ def test_figures_have_titles_descriptions_and_their_numbers_as_tables(ordinary: 
 
 
 def test_equal_input_gives_equal_bytes(write_eval: Write) -> None:
-    run = load_eval(write_eval("one", eval_results(0.0)))
+    run = read_evaluation(write_eval("one", eval_results(0.0)))
     assert render(run) == render(run)
 
 
 def test_one_evaluation_alone_makes_a_page(write_eval: Write) -> None:
-    page = render(load_eval(write_eval("one", eval_results(0.0))))
+    page = render(read_evaluation(write_eval("one", eval_results(0.0))))
     assert StrictPage(page).problems == []
     assert "difference" not in page
 
 
 def test_a_run_with_the_least_that_a_result_may_hold_makes_a_page(write_eval: Write) -> None:
     results = {"benchmark": "humaneval", "n_problems": 1, "pass_at_k": {"1": {"value": 1.0}}}
-    assert StrictPage(render(load_eval(write_eval("one", results)))).problems == []
+    assert StrictPage(render(read_evaluation(write_eval("one", results)))).problems == []
 
 
 def test_no_element_comes_from_data(make: Callable[..., str]) -> None:
@@ -138,7 +139,7 @@ def test_the_protocol_is_escaped_too(write_eval: Write) -> None:
     folder = write_eval("one", eval_results(0.0))
     protocol = {EVIL: EVIL, "versions": {EVIL: {EVIL: [EVIL]}}, "seeds": {"seed": 1234567}}
     (folder / "protocol.json").write_text(json.dumps(protocol))
-    page = render(load_eval(folder))
+    page = render(read_evaluation(folder))
     assert StrictPage(page).problems == []
     assert "1234567" in page
 
@@ -168,7 +169,7 @@ def test_runs_made_under_other_settings_are_said_to_be_unlike(make: Callable[...
 
 
 def test_no_sure_change_is_claimed_where_the_interval_holds_0(write_eval: Write) -> None:
-    before, after = (load_eval(write_eval(name, eval_results(0.0))) for name in "ab")
+    before, after = (read_evaluation(write_eval(name, eval_results(0.0))) for name in "ab")
     row = {"before": 0.4, "after": 0.41, "difference": 0.01, "low": -0.02, "high": 0.04}
     assert "which holds 0: no change is shown" in render(before, after, comparison={"pass@1": row})
 
@@ -194,12 +195,12 @@ def test_training_rows_without_step_or_number_are_left_out(tmp_path: Path) -> No
 
 def test_missing_and_broken_inputs_are_named(tmp_path: Path, write_eval: Write, write_pairs: Write) -> None:
     with pytest.raises(CodealignError, match=r"results\.json does not exist"):
-        load_eval(tmp_path)
+        read_evaluation(tmp_path)
     with pytest.raises(CodealignError, match=r"pass_at_k\.1\.value: Input should be a finite"):
-        load_eval(write_eval("nan", eval_results(0.0) | {"pass_at_k": {"1": {"value": float("nan")}}}))
+        read_evaluation(write_eval("nan", eval_results(0.0) | {"pass_at_k": {"1": {"value": float("nan")}}}))
     (broken := write_eval("broken", {})).joinpath("results.json").write_text("{")
     with pytest.raises(CodealignError, match=r"results\.json cannot be read"):
-        load_eval(broken)
+        read_evaluation(broken)
     with pytest.raises(CodealignError, match=r"metrics\.jsonl does not exist"):
         load_training(tmp_path)
     with pytest.raises(CodealignError, match=r"pairs\.jsonl does not exist"):

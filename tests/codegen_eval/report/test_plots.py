@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from codegen_eval.report import plots
-from codegen_eval.report.loading import EvalResults
 from codegen_eval.report.plots import Side
+from codegen_eval.results import EvalResults
 from tests.codegen_eval.report.made_up import eval_results
 
 mpl = pytest.importorskip("matplotlib")

@@ -4,7 +4,6 @@ import io
 
 from rich.console import Console
 
-from codegen_eval.report.loading import EvalResults
 from codegen_eval.report.summary import (
     before_after_table,
     before_after_text,
@@ -13,6 +12,7 @@ from codegen_eval.report.summary import (
     metrics_of,
     show,
 )
+from codegen_eval.results import EvalResults
 
 COMPARISON = {
     "pass@1": {"before": 0.481, "after": 0.623, "difference": 0.142, "low": 0.11, "high": 0.174},
