@@ -3,8 +3,9 @@
 A right answer equals the reference's, or is close where that is a float or a list or tuple of floats. Departs
 from its code, which compares by numpy within 1e-6 + 1e-7 |expected| and then asks for the same type: here
 numbers may differ by 1e-6, absolutely or relatively (`CallTest.tolerance`), and any number may stand for
-another one. So what EvalPlus accepts passes up to a relative 1e-7, and numbers above 1 may be off by up to
-ten times as much. The tolerance holds for the answer at hand; theirs, once set, stays for the inputs behind.
+another one. So for small numbers the bound is up to a tenth narrower, for those above 1.1 wider, by ten times
+for large ones (more where a row's `atol` is larger than 1e-6). The tolerance is chosen for each answer;
+theirs, once set by a float, stays for the inputs behind it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def rows(path: Path) -> Iterator[Placed]:
     """
     try:
         first = _first_bytes(path)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise CodealignError(f"cannot read {path}: {error}") from None
     if first.startswith(b"PAR1"):
         yield from _parquet(path)
@@ -149,7 +150,7 @@ def _array(path: Path) -> Iterator[Placed]:
     try:
         data = path.read_bytes()
         values = json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise CodealignError(f"{path}: not a JSON array ({error})") from None
     for number, row in enumerate(values, 1):
         if not isinstance(row, dict):

@@ -54,7 +54,7 @@ def _named(path: Path) -> Iterator[fields.Placed]:
     if match:
         said = {"perturbation_name": match["name"], "seed": int(match["seed"])}
     elif "partial" in path.name:
-        said = {"kind": "partial"}
+        said = {"kind": "nominal_partial"}
     said["perturbation_family"] = path.parent.name
     for where, row in fields.rows(path):
         yield where, {**said, **row}
@@ -90,7 +90,7 @@ def _perturbation(row: fields.Row, where: str) -> tuple[str, str | None, int | N
     """The end of the task id, transformation, seed, and the nominal form."""
     if row.get("perturbation_name") is None:
         form = fields.text({"kind": "nominal", **row}, "kind", where)
-        return form, None, None, "partial" if form == "partial" else "full"
+        return form, None, None, "partial" if form.endswith("partial") else "full"
     name, seed = fields.text(row, "perturbation_name", where), fields.whole(row, "seed", where)
     form = "partial" if row.get("perturbation_family") in _PARTIAL else "full"
     return f"{name}/s{seed}", name, seed, form

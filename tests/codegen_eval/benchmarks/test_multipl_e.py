@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sandbox
 CPP = {
     "name": "own_1_double",
     "language": "cpp",
-    "prompt": "#include<assert.h>\n#include<bits/stdc++.h>\n// Twice n.\nlong twice(long n) {\n",
+    "prompt": "#include<assert.h>\n// Twice n.\nlong twice(long n) {\n",
     "tests": "}\nint main() {\n    auto candidate = twice;\n    assert(candidate((3)) == (6));\n}\n",
     "stop_tokens": ["\n}"],
 }
@@ -26,7 +26,8 @@ JAVA = {
     "language": "java",
     "prompt": "import java.util.*;\nimport org.javatuples.*;\nimport java.io.*;\nclass Problem {\n"
     "    // Twice n.\n    public static long twice(long n) {\n",
-    "tests": "    }\n    public static void main(String[] args) {\n    assert(twice((3l)) == (6l));\n    }\n\n}\n",
+    "tests": "    }\n    public static void main(String[] args) {\n    assert(twice((3l)) == (6l));\n    }\n"
+    "\n}\n",
     "stop_tokens": ["\n    }\n"],
 }
 PY = {

@@ -48,7 +48,8 @@ class TestAdd:
         assert add_input() == 1
 """,
     "setup_code": "",
-    "reference_solution": "```python\ndef add(a, b):\n    return a + b\n\ndef add_input():\n    return int(input())\n```",
+    "reference_solution": "```python\ndef add(a, b):\n    return a + b\n\n"
+    "def add_input():\n    return int(input())\n```",
     "classification": "Algorithm",
 }
 FIXTURES = {
