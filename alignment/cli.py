@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pairs": ("codegen_eval.commands.pairs", "turn rankings into preference pairs in TRL's format"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
     "eval": ("codegen_eval.commands.eval", "score samples of a benchmark on its hidden tests"),
+    "audit": ("codegen_eval.commands.audit", "what a benchmark's own tests are worth"),
     "compare": ("codegen_eval.commands.compare", "two evaluations of the same problems: is one better?"),
     "explain": ("codegen_eval.commands.explain", "why two evaluations of one model differ"),
     "report": ("codegen_eval.commands.report", "one self-contained HTML page, before against after"),

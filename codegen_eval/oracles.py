@@ -36,6 +36,8 @@ def answered(problems: Sequence[Problem], box: Sandbox) -> list[Problem]:
         SandboxError: The engine failed.
     """
     asked = [(problem, problem.oracle) for problem in problems if problem.oracle is not None]
+    if not asked:
+        return list(problems)
     first: dict[str, tuple[Problem, Oracle]] = {}
     for problem, oracle in asked:
         first.setdefault(_key(problem, oracle), (problem, oracle))

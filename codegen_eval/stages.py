@@ -34,6 +34,7 @@ class LazySandbox:
             self._box.close()
 
     def get(self) -> Sandbox:
+        """The sandbox, started now if it was not before."""
         if self._box is None:
             self._box = Sandbox(
                 self._config.workers,

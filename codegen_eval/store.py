@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.records import Problem
+from codegen_eval.records import Oracle, Problem
 from sandbox import CallTest, IOTest, Limits, Verdict
 from sandbox.program import Test
 
@@ -143,9 +143,16 @@ def _head(problem: Problem, limits: Limits, level: str, toolchains: dict[str, st
     parts: list[object] = [FORMAT, interpreter, problem.language, problem.entry_point, given.wire(), level]
     parts += map(_test, problem.tests)
     if oracle is not None:
-        judge = oracle.judge and (oracle.judge.__module__, oracle.judge.__qualname__)
-        parts += ["oracle", oracle.program, oracle.inputs, oracle.tolerance, judge]
+        parts += ["oracle", oracle.program, oracle.inputs, oracle.tolerance, _judge(oracle)]
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+def _judge(oracle: Oracle) -> tuple[object, ...]:
+    """What makes an oracle's tests: a function's name, and what it was made with."""
+    judge = oracle.judge
+    closure = getattr(judge, "__closure__", None) or ()
+    names = (getattr(judge, "__module__", ""), getattr(judge, "__qualname__", repr(judge)))
+    return (*names, *(cell.cell_contents for cell in closure))
 
 
 def _test(test: Test) -> tuple[object, ...]:

@@ -48,7 +48,7 @@ class Box:
 
 def evaluate(tasks: Sequence[Task], ks: Sequence[int] = (1,), box: Box | None = None) -> dict[str, Any]:
     box = box or Box()
-    rows = [row for part in run_tests(tasks, box) for row in part]  # type: ignore[arg-type]
+    rows = [row for part in run_tests(tasks, lambda: box) for row in part]  # type: ignore[arg-type]
     right: list[list[bool]] = [[] for _ in tasks]
     for index, task in enumerate(tasks):
         right[index] = [row["passed"] for row in rows if row["task_id"] == task.problem.task_id]
@@ -60,12 +60,12 @@ def evaluate(tasks: Sequence[Task], ks: Sequence[int] = (1,), box: Box | None = 
 def test_equal_programs_run_once() -> None:
     box = Box()
     tasks = group([problem("a")], samples("a", "fast", "timeout", "fast", "fast"))
-    rows = [row for part in run_tests(tasks, box) for row in part]  # type: ignore[arg-type]
+    rows = [row for part in run_tests(tasks, lambda: box) for row in part]  # type: ignore[arg-type]
     assert box.ran == ["P:fast", "P:timeout"]
     assert [row["result"] for row in rows] == ["passed", "timed out", "passed", "passed"]
     assert rows[0] == {
         "task_id": "a", "sample": 0, "completion": "fast", "passed": True, "result": "passed",
-        "verdict": "passed", "cause": "why",
+        "verdict": "passed", "cause": "why", "message": "", "failed_test": None,
     }  # fmt: skip
 
 
