@@ -109,12 +109,9 @@ def compare_apps(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str
     )
     if _token_sets(got) == _token_sets(wanted) or _all_close(got, wanted):
         return ""
-    rounded = [_rounded(lines) for lines in (got, wanted)]
-    if (
-        rounded[0] is not None
-        and rounded[1] is not None
-        and _token_sets(rounded[0]) == _token_sets(rounded[1])
-    ):
+    numbers = _rounded(wanted)
+    others = None if numbers is None else _rounded(got)
+    if numbers is not None and others is not None and _token_sets(others) == _token_sets(numbers):
         return ""
     return "none of the judge's comparisons holds: other numbers, and other sets of tokens a line"
 
@@ -240,10 +237,12 @@ def _rounded(lines: list[list[bytes]]) -> list[list[bytes]] | None:
     As text again: unlike that of text, the hash of a number can be chosen, and sets of such take quadratic
     time.
     """
-    found = []
+    found: list[list[bytes]] = []
     for line in lines:
-        numbers = [_float(token) for token in line]
-        if any(number is None or math.isnan(number) for number in numbers):
-            return None
-        found.append([repr(round(number, 3) + 0.0).encode() for number in numbers if number is not None])
+        found.append([])
+        for token in line:
+            number = _float(token)
+            if number is None or math.isnan(number):
+                return None
+            found[-1].append(repr(round(number, 3) + 0.0).encode())
     return found

@@ -12,6 +12,7 @@ import pytest
 from codegen_eval.benchmarks.base import load
 from codegen_eval.errors import CodealignError
 from codegen_eval.jsonl import read_jsonl
+from codegen_eval.metrics.efficiency import beyond
 from codegen_eval.records import Problem
 from sandbox import CodeTest, Result, Sandbox, Verdict
 
@@ -97,6 +98,23 @@ def test_the_fixtures_solutions_and_generations_have_the_verdicts_that_it_expect
 
 
 @pytest.mark.sandbox
+def test_beyond_of_the_fixtures_generations_is_in_the_order_that_it_expects(
+    folder: Path, box: Sandbox
+) -> None:
+    (problem,) = load("mercury", folder / "sample.jsonl")
+    (row,) = read_jsonl(folder / "generations.jsonl")
+    references = [source for _, source in problem.meta["solutions"]]
+    rounds = [results(box, problem, *references, *row["completions"]) for _ in range(3)]
+    seconds = [min(result.cpu_seconds for result in runs) for runs in zip(*rounds, strict=True)]
+    passed = [result.verdict is Verdict.passed for result in rounds[0][3:]]
+    assert json.loads((folder / "expected.json").read_text())[problem.task_id]["beyond_order"] == (
+        "fast > slow, wrong = 0"
+    )
+    fast, slow, wrong = beyond(seconds[3:], passed, seconds[:3])  # type: ignore[misc]
+    assert fast > 0.5 > slow >= 0 == wrong
+
+
+@pytest.mark.sandbox
 def test_what_a_method_changes_in_its_arguments_is_judged(tmp_path: Path, box: Sandbox) -> None:
     (problem,) = load("mercury", write(tmp_path / "a.jsonl", ROW))
     in_place = "class Solution:\n    def reverse(self, nums):\n        {}\n"
@@ -140,7 +158,7 @@ def test_a_program_cannot_reach_the_judge_and_a_judge_that_fails_is_no_pass(
     }
     first, second = load("mercury", write(tmp_path / "a.jsonl", ROW, failing))
     assert results(box, first, attack)[0].verdict is Verdict.wrong_answer
-    liar = "class Yes(list):\n    def __eq__(self, other): return True\n    def __getitem__(self, i): return self\n"
+    liar = "class Yes(list):\n    def __eq__(self, other): return True\n"
     liar += "def list(x): return Yes()\nclass Solution:\n    def reverse(self, nums): return Yes()\n"
     assert results(box, first, liar)[0].verdict is not Verdict.passed
     (broken,) = results(box, second, ROW["solutions"][0]["solution"])  # type: ignore[index]
@@ -174,6 +192,11 @@ def test_sortedcontainers_is_named_where_a_row_needs_it_and_there_where_the_sand
         (missing,), (found,) = (results(made, problem, solution) for made in (without, having))
     assert missing.verdict is Verdict.runtime_error and "sorted" in missing.message.lower()
     assert found.verdict is Verdict.passed, found
+
+
+def test_a_completion_is_cut_where_a_model_goes_on_with_another_question(tmp_path: Path) -> None:
+    (problem,) = load("mercury", write(tmp_path / "a.jsonl", ROW))
+    assert problem.source("class Solution: 1\n### Question:\nx") == problem.source("class Solution: 1")
 
 
 def test_the_fastest_by_the_platforms_clock_is_canonical(tmp_path: Path) -> None:
