@@ -102,7 +102,8 @@ def compare_apps(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str
     - The lines are the same sets of tokens: order and repetitions of tokens in a line and of lines are free.
     - Likewise with all tokens numbers rounded to three digits.
 
-    Blank lines do not count. So wrong order and duplicates are accepted: report a score by this one as such.
+    Blank lines do not count (there, an expected line of white space alone does). So wrong order and
+    duplicates are accepted: report a score by this one as such.
     """
     got, wanted = (
         [line.split() for line in text.splitlines() if line.split()] for text in (output, expected)
