@@ -102,19 +102,17 @@ def compare_apps(output: bytes, expected: bytes, _tolerance: float = 0.0) -> str
     - The lines are the same sets of tokens: order and repetitions of tokens in a line and of lines are free.
     - Likewise with all tokens numbers rounded to three digits.
 
-    Blank lines do not count. So wrong order and duplicates are accepted: report a score by this one as such.
+    Blank lines do not count (there, an expected line of white space alone does). So wrong order and
+    duplicates are accepted: report a score by this one as such.
     """
     got, wanted = (
         [line.split() for line in text.splitlines() if line.split()] for text in (output, expected)
     )
     if _token_sets(got) == _token_sets(wanted) or _all_close(got, wanted):
         return ""
-    rounded = [_rounded(lines) for lines in (got, wanted)]
-    if (
-        rounded[0] is not None
-        and rounded[1] is not None
-        and _token_sets(rounded[0]) == _token_sets(rounded[1])
-    ):
+    numbers = _rounded(wanted)
+    others = None if numbers is None else _rounded(got)
+    if numbers is not None and others is not None and _token_sets(others) == _token_sets(numbers):
         return ""
     return "none of the judge's comparisons holds: other numbers, and other sets of tokens a line"
 
@@ -240,10 +238,12 @@ def _rounded(lines: list[list[bytes]]) -> list[list[bytes]] | None:
     As text again: unlike that of text, the hash of a number can be chosen, and sets of such take quadratic
     time.
     """
-    found = []
+    found: list[list[bytes]] = []
     for line in lines:
-        numbers = [_float(token) for token in line]
-        if any(number is None or math.isnan(number) for number in numbers):
-            return None
-        found.append([repr(round(number, 3) + 0.0).encode() for number in numbers if number is not None])
+        found.append([])
+        for token in line:
+            number = _float(token)
+            if number is None or math.isnan(number):
+                return None
+            found[-1].append(repr(round(number, 3) + 0.0).encode())
     return found

@@ -100,6 +100,7 @@ def _problem(row: Row) -> Problem | None:
         tests=(_test(row, cases, sources, in_process="lctk" in needs),),
         canonical_solution=fastest[1],
         continues=False,
+        stop=("\n### Question:", "\n### Code Prompt:"),
         assemble=partial(_assemble, method=method),
         limits=LIMITS,
         meta={

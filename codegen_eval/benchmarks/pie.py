@@ -104,6 +104,7 @@ def _problem(row: Row, folder: Path) -> Problem | None:
         tests=tests,
         canonical_solution=_code(row, "tgt_code", "target"),
         continues=False,
+        stop=("\n### Program:",),
         language=LANGUAGES[language],
         limits=LIMITS,
         meta={**row.meta(*_META), "problem_id": problem, "input": slow},

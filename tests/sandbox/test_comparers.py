@@ -298,19 +298,19 @@ def test_a_looser_comparer_accepts_what_a_stricter_one_does(a, b):
 @pytest.mark.parametrize(
     "hostile",
     [
-        b"9" * 2_000_000,
-        b"1" * 999_999 + b"x",
-        b"1e" + b"9" * 1_000_000,
-        b"1E999999999999999999 " * 50_000,
-        b"0." + b"0" * 1_000_000 + b"1",
-        (b"1" * 999 + b"x ") * 1000,
-        b"\n" * 1_000_000 + b"1",
-        b" " * 1_000_000 + b"1",
-        b"\xff" * 1_000_000,
-        b"nan " * 250_000,
-        b"-" * 1_000_000,
-        b" ".join(b"%d" % (k << 61) for k in range(50_000)),  # numbers of few hashes
-        "ŉ".encode() * 300_000,  # grows when folded
+        b"9" * 500_000,
+        b"1" * 499_999 + b"x",
+        b"1e" + b"9" * 500_000,
+        b"1E999999999999999999 " * 20_000,
+        b"0." + b"0" * 500_000 + b"1",
+        (b"1" * 999 + b"x ") * 500,
+        b"\n" * 500_000 + b"1",
+        b" " * 500_000 + b"1",
+        b"\xff" * 500_000,
+        b"nan " * 100_000,
+        b"-" * 500_000,
+        b" ".join(b"%d" % (k << 61) for k in range(20_000)),  # numbers of few hashes
+        "ŉ".encode() * 150_000,  # grows when folded
     ],
     ids=lambda text: f"{text[:4]!r}x{len(text)}",
 )
