@@ -2,7 +2,8 @@
 
 One small change each (DeMillo, Lipton & Sayward 1978): a comparison moved or turned round, an operator
 swapped, a constant moved by one, a condition negated, a return value dropped; and first of all the body that
-returns nothing. A change may leave the meaning as it was: a mutant that survives asks for a look, it proves nothing.
+returns nothing. A change may leave the meaning as it was: a mutant that survives asks for a look, it proves
+nothing.
 """
 
 from __future__ import annotations
