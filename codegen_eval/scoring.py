@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from codegen_eval.efficiency.ahead import one_ahead
 from codegen_eval.efficiency.compat import compat
-from codegen_eval.efficiency.robust import robust
-from codegen_eval.efficiency.scores import Procedure, Score, Scored, Settings
+from codegen_eval.efficiency.robust import prepared, timed
+from codegen_eval.efficiency.scores import Score, Scored, Settings
 from codegen_eval.evaluation import Rows, Task, result_row
+from codegen_eval.records import Problem
 from sandbox import Sandbox
 
 Mode = Literal["robust", "compat"]
-PROCEDURES: dict[Mode, Procedure] = {"robust": robust, "compat": compat}
+Work = Sequence[tuple[Problem, Sequence[str]]]
 _NOT_RUN = "its hidden tests failed"
 
 
@@ -35,17 +37,43 @@ def score_tasks(
     Raises:
         CodealignError: If a reference fails or cannot be timed.
     """
-    for task, marks in zip(tasks, right, strict=True):
-        chosen = sorted({i for i, ok in zip(task.program_of, marks, strict=True) if ok})
-        if not chosen:
+    chosen = [
+        sorted({i for i, ok in zip(task.program_of, marks, strict=True) if ok})
+        for task, marks in zip(tasks, right, strict=True)
+    ]
+    work = [
+        (task.problem, [task.programs[i] for i in indices])
+        for task, indices in zip(tasks, chosen, strict=True)
+        if indices
+    ]
+    found = PROCEDURES[mode](work, box, settings)
+    for task, marks, indices in zip(tasks, right, chosen, strict=True):
+        if not indices:
             yield [_row(task, sample.sample, None, None) for sample in task.samples]
             continue
-        scored = PROCEDURES[mode](task.problem, [task.programs[i] for i in chosen], box, settings)
-        of = dict(zip(chosen, scored.scores, strict=True))
+        scored = next(found)
+        of = dict(zip(indices, scored.scores, strict=True))
         yield [
             _row(task, sample.sample, of[index] if ok else None, scored)
             for sample, index, ok in zip(task.samples, task.program_of, marks, strict=True)
         ]
+
+
+def _robust(work: Work, box: Sandbox, settings: Settings) -> Iterator[Scored]:
+    """Programs of one problem are timed while those of the next are judged."""
+    ready = one_ahead(lambda item: prepared(*item, box), work)
+    return (timed(item, box, settings) for item in ready)
+
+
+def _compat(work: Work, box: Sandbox, settings: Settings) -> Iterator[Scored]:
+    """One thing at a time: wall time counts."""
+    return (compat(problem, sources, box, settings) for problem, sources in work)
+
+
+PROCEDURES: dict[Mode, Callable[[Work, Sandbox, Settings], Iterator[Scored]]] = {
+    "robust": _robust,
+    "compat": _compat,
+}
 
 
 def _row(task: Task, number: int, score: Score | None, scored: Scored | None) -> dict[str, Any]:

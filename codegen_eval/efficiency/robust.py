@@ -10,6 +10,7 @@ elsewhere (grading.py), with limits that have nothing to do with the score's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,17 @@ from sandbox import Sandbox, TimingJob
 
 NOISE = 0.1
 MOST_TRIES = 3
+ROW_SECONDS = 0.001
 Times = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A problem's programs before they are timed."""
+
+    measure: Yardstick
+    sources: Sequence[str]
+    grades: Sequence[Grade]
 
 
 def robust(problem: Problem, sources: Sequence[str], box: Sandbox, settings: Settings) -> Scored:
@@ -33,22 +44,40 @@ def robust(problem: Problem, sources: Sequence[str], box: Sandbox, settings: Set
     Raises:
         CodealignError: If the problem has no graded inputs, or its reference fails or cannot be timed.
     """
+    return timed(prepared(problem, sources, box), box, settings)
+
+
+def prepared(problem: Problem, sources: Sequence[str], box: Sandbox) -> Prepared:
+    """Makes the inputs, asks the reference, and finds out which programs are right.
+
+    Raises:
+        CodealignError: If the problem has no graded inputs, or its reference fails.
+    """
     measure = yardstick(problem, box)
-    grades = grade(measure, sources, box)
+    return Prepared(measure, sources, grade(measure, sources, box))
+
+
+def timed(work: Prepared, box: Sandbox, settings: Settings) -> Scored:
+    """Times the right programs.
+
+    Raises:
+        CodealignError: If the reference cannot be timed.
+    """
+    measure, sources, grades = work.measure, work.sources, work.grades
     hardness = measure.graded.hardness
     scores: list[Score] = [failed(hardness, given.cause) for given in grades]
     reference: tuple[float | None, ...] = ()
     noise = 0.0
-    for completed in sorted({given.completed for given in grades if given.passed} | {len(hardness)}):
-        chosen = [i for i, given in enumerate(grades) if given.passed and given.completed == completed]
-        if not chosen and (reference or any(given.passed for given in grades)):
-            continue
+    groups: dict[int, list[int]] = {}
+    for i, given in enumerate(grades):
+        if given.passed:
+            groups.setdefault(given.completed, []).append(i)
+    for completed, chosen in (groups or {len(hardness): []}).items():
         times, varied = _times(measure, [sources[i] for i in chosen], completed, box, settings)
         noise = max(noise, varied)
-        own = times[0]
         for i, row in zip(chosen, times[1:], strict=True):
-            scores[i] = _score(measure, grades[i], own, row, settings.alpha)
-        reference = tuple(None if np.isnan(t) else float(t) for t in own)
+            scores[i] = _score(measure, grades[i], times[0], row, settings.alpha)
+        reference = tuple(None if np.isnan(t) else float(t) for t in times[0])
     limit = time_limit([t or 0.0 for t in reference], hardness, settings.alpha)
     return Scored(tuple(scores), reference, limit, noise)
 
@@ -107,6 +136,7 @@ def _job(measure: Yardstick, sources: Sequence[str], levels: Sequence[int], sett
         measure.limits,
         # A checker of the benchmark's own takes answers that differ from the reference's.
         expected=None if measure.graded.checker else answers,
+        row_seconds=ROW_SECONDS,
     )
 
 

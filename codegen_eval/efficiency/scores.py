@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codegen_eval.metrics.enamel import ALPHA
-from codegen_eval.records import Problem
-from sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +69,6 @@ class Settings:
     repeats: int = 6
 
 
-Procedure = Callable[[Problem, Sequence[str], Sandbox, Settings], Scored]
-
-
 def failed(graded_levels: Sequence[float], cause: str) -> Score:
     """The score of a program that is not right."""
     return Score(False, 0.0, tuple(None if weight == 0 else 0.0 for weight in graded_levels), cause)
-
-
-def score_problems(
-    procedure: Procedure, work: Sequence[tuple[Problem, Sequence[str]]], box: Sandbox, settings: Settings
-) -> Iterator[Scored]:
-    """Scores of each problem's programs (whole sources), in order, as they come."""
-    for problem, sources in work:
-        yield procedure(problem, sources, box, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,52 @@ def test_empty_and_missing_files_are_errors(tmp_path: Path) -> None:
 def _empty(tmp_path: Path) -> Path:
     (tmp_path / "folder").mkdir()
     return tmp_path / "folder"
+
+
+IDS = ("HumanEval/0", "HumanEval/1", "HumanEval/3")
+
+
+@pytest.mark.parametrize(
+    "form", [[["a", "b"], ["c"], ["left out"], ["d"]], {"0": ["a", "b"], "1": ["c"], "3": ["d"]}]
+)
+def test_enamels_json_is_read_by_number_and_left_out_tasks_are_passed_over(
+    tmp_path: Path, form: object
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(form))
+    found = [(s.task_id, s.sample, s.solution) for s in read_samples(tmp_path / "s.json", IDS)]
+    assert found == [
+        ("HumanEval/0", 0, "a"), ("HumanEval/0", 1, "b"), ("HumanEval/1", 0, "c"), ("HumanEval/3", 0, "d")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "said"),
+    [
+        ("[[1]]", IDS, "task 0 needs a list of programs"),
+        ("3", IDS, "expected a list of lists"),
+        ("{", IDS, "cannot read"),
+        ("[" * 100_000, IDS, "cannot read"),
+        ("[[]]", ("task/a",), "end in one"),
+        ("[]", IDS, "holds no samples"),
+    ],
+)
+def test_json_of_another_form_is_refused(tmp_path: Path, text: str, ids: tuple[str, ...], said: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(CodealignError, match=said):
+        read_samples(tmp_path / "s.json", ids)
+
+
+def test_an_archive_of_evalplus_is_read_without_unpacking(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for name in ("HumanEval_3/1.py", "HumanEval_0/0.py", "HumanEval_3/0.py"):
+            archive.writestr(f"model_temp_0.0/{name}", f"# {name}")
+        archive.writestr("model_temp_0.0/notes.txt", "x")
+    found = [(s.task_id, s.sample, s.solution) for s in read_samples(tmp_path / "s.zip", IDS)]
+    assert found == [
+        ("HumanEval/0", 0, "# HumanEval_0/0.py"),
+        ("HumanEval/3", 0, "# HumanEval_3/0.py"),
+        ("HumanEval/3", 1, "# HumanEval_3/1.py"),
+    ]
+    (tmp_path / "t.zip").write_bytes(b"no archive")
+    with pytest.raises(CodealignError, match=r"cannot read .*t.zip"):
+        read_samples(tmp_path / "t.zip", IDS)
