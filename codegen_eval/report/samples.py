@@ -7,7 +7,7 @@ samples take some hundred kilobytes. Programs are bounded in number and in bytes
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -24,6 +24,8 @@ Rows = Sequence[Mapping[str, Any]]
 MAX_PROBLEMS = 500
 # Beyond this many samples on the page the strips show shares, sorted by verdict, not sample after sample.
 MAX_CELLS = 80_000
+# Up to this many samples of a problem, the eye can count them: they stand apart.
+_APART = 40
 # All programs of the page together; shared equally by the problems and their sides.
 PROGRAM_BYTES = 3_000_000
 # What the template puts around a coloured piece, a line, a sample.
@@ -96,12 +98,12 @@ class ShownProblem:
 
 @dataclass(frozen=True, slots=True)
 class Explorer:
-    """The list of problems and its legend: (class, verdict, samples on the last side)."""
+    """The list of problems and its legend: class, verdict, and how many samples have it on each side."""
 
     problems: tuple[ShownProblem, ...]
     total: int
     in_order: bool
-    legend: tuple[tuple[str, str, int], ...]
+    legend: tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 def explore(sides: Sequence[Side], rows: Sequence[Rows], *, shown: int) -> Explorer:
@@ -133,11 +135,7 @@ def explore(sides: Sequence[Side], rows: Sequence[Rows], *, shown: int) -> Explo
             if strip
         )
         problems.append(_problem(task_id, results, strips, groups, moved[task_id]))
-    counts: Counter[str] = Counter()
-    for verdict, count in sides[-1].results.verdicts.items():
-        counts[verdict] += count
-    legend = tuple((css(v), short(v.replace("_", " "), 30), n) for v, n in counts.most_common(16) if n)
-    return Explorer(tuple(problems), total, in_order, legend)
+    return Explorer(tuple(problems), total, in_order, _legend(sides))
 
 
 def css(verdict: str) -> str:
@@ -168,6 +166,18 @@ def choose(rows: Rows, count: int) -> list[tuple[Mapping[str, Any], int]]:
     return [(first[key], copies[key]) for key in chosen[:count]]
 
 
+def _legend(sides: Sequence[Side]) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    """The verdicts of all sides, the commonest first, at most 16."""
+    total: Counter[str] = Counter()
+    for side in sides:
+        total.update(side.results.verdicts)
+    return tuple(
+        (css(v), short(v.replace("_", " "), 30), tuple(side.results.verdicts.get(v, 0) for side in sides))
+        for v, count in total.most_common(16)
+        if count
+    )
+
+
 def _by_task(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
     tasks: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -195,16 +205,19 @@ def _strip(result: ProblemResult, rows: Rows, in_order: bool) -> Strip:
         rank = {name: (name != "passed", -tally[name], name) for name in tally}
         verdicts.sort(key=lambda name: rank[name])
     words = ", ".join(f"{count} {short(name.replace('_', ' '), 30)}" for name, count in tally.most_common(12))
-    return Strip(len(verdicts), result.c, tuple(_paths(map(css, verdicts)).items()), words)
+    return Strip(len(verdicts), result.c, tuple(_paths([css(v) for v in verdicts]).items()), words)
 
 
-def _paths(classes: Iterable[str]) -> dict[str, str]:
-    """For each class the runs of its samples as horizontal lines of an SVG path."""
+def _paths(classes: Sequence[str]) -> dict[str, str]:
+    """For each class its samples as horizontal lines of an SVG path: one each with a gap, or runs of many."""
     paths: defaultdict[str, list[str]] = defaultdict(list)
     position = 0
     for name, run in groupby(classes):
         length = sum(1 for _ in run)
-        paths[name].append(f"M{position} .5h{length}")
+        if len(classes) > _APART:
+            paths[name].append(f"M{position} .5h{length}")
+        else:
+            paths[name] += [f"M{position + i} .5h.95" for i in range(length)]
         position += length
     return {name: "".join(parts) for name, parts in paths.items()}
 

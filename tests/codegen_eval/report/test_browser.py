@@ -184,7 +184,7 @@ def test_a_hostile_model_puts_no_element_into_the_page_and_runs_nothing(
     page.fill("#x-search", "<script>")
     page.wait_for_timeout(300)
     assert page.title() == "harmless"
-    # The browser mends and adds nothing: what it made of the page is what the page says, but for what is open.
+    # The browser mends and adds nothing: what it made of the page is the page, but for what is open.
     assert set(StrictPage(page.content()).problems) == {"attribute details.open"}
     assert complaints == []
 

@@ -33,15 +33,22 @@ def problem(n: int, c: int, task: str = "t", **more: Any) -> dict[str, Any]:
     return {"task_id": task, "n": n, "c": c, **more}
 
 
-def test_a_strip_has_one_path_a_verdict_and_a_line_a_run_of_samples() -> None:
+def test_many_samples_are_drawn_in_runs() -> None:
+    rows = [row(i, "timeout" if 10 <= i < 12 else "passed") for i in range(41)]
+    (one,) = explore([side(problem(41, 39))], [rows], shown=0).problems
+    assert one.strips[0] is not None
+    assert dict(one.strips[0].paths) == {"v-passed": "M0 .5h10M12 .5h29", "v-timeout": "M10 .5h2"}
+
+
+def test_a_strip_has_one_path_a_verdict_and_a_line_a_sample() -> None:
     words = ["passed", "passed", "timeout", "passed", "wrong_answer", "wrong_answer"]
     rows = [row(i, word) for i, word in enumerate(words)]
     (one,) = explore([side(problem(6, 3))], [rows[::-1]], shown=0).problems
     assert one.strips[0] is not None
     assert dict(one.strips[0].paths) == {
-        "v-passed": "M0 .5h2M3 .5h1",
-        "v-timeout": "M2 .5h1",
-        "v-wrong_answer": "M4 .5h2",
+        "v-passed": "M0 .5h.95M1 .5h.95M3 .5h.95",
+        "v-timeout": "M2 .5h.95",
+        "v-wrong_answer": "M4 .5h.95M5 .5h.95",
     }
     assert one.strips[0].words == "3 passed, 2 wrong answer, 1 timeout"
     assert (one.kinds, one.state, one.share) == ("v-passed v-timeout v-wrong_answer", "some", 0.5)
@@ -52,11 +59,14 @@ def test_without_rows_the_strip_shows_the_counts() -> None:
     (one,) = explore([side(known)], [[]], shown=4).problems
     assert one.strips[0] is not None
     assert dict(one.strips[0].paths) == {
-        "v-passed": "M0 .5h2", "v-wrong_answer": "M2 .5h2", "v-timeout": "M4 .5h1",
+        "v-passed": "M0 .5h.95M1 .5h.95", "v-wrong_answer": "M2 .5h.95M3 .5h.95", "v-timeout": "M4 .5h.95",
     }  # fmt: skip
     (bare,) = explore([side(problem(5, 2))], [[]], shown=4).problems
     assert bare.strips[0] is not None
-    assert dict(bare.strips[0].paths) == {"v-passed": "M0 .5h2", "v-failed": "M2 .5h3"}
+    assert dict(bare.strips[0].paths) == {
+        "v-passed": "M0 .5h.95M1 .5h.95",
+        "v-failed": "M2 .5h.95M3 .5h.95M4 .5h.95",
+    }
     assert bare.groups[0].left_out == "the run keeps no programs"
 
 
@@ -107,7 +117,10 @@ def test_too_many_samples_for_fields_of_their_own_are_sorted(monkeypatch: pytest
     rows = [row(i, "passed" if i % 2 else "timeout") for i in range(6)]
     found = explore([side(problem(6, 3))], [rows], shown=0)
     assert not found.in_order and found.problems[0].strips[0] is not None
-    assert dict(found.problems[0].strips[0].paths) == {"v-passed": "M0 .5h3", "v-timeout": "M3 .5h3"}
+    assert dict(found.problems[0].strips[0].paths) == {
+        "v-passed": "M0 .5h.95M1 .5h.95M2 .5h.95",
+        "v-timeout": "M3 .5h.95M4 .5h.95M5 .5h.95",
+    }
 
 
 def test_more_problems_than_anybody_reads_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +157,16 @@ def test_the_worst_programs_keep_the_page_under_5_megabytes_and_say_what_is_miss
     assert len(page.encode()) < 5_000_000
     assert "more would make the page too large" in page
     assert StrictPage(page).problems == []
+
+
+def test_the_legend_names_the_verdicts_of_both_sides() -> None:
+    figures = {"n_problems": 1, "pass_at_k": {"1": {"value": 0.5}}, "problems": [problem(3, 2)]}
+    counts = [{"timeout": 2, "passed": 1}, {"passed": 2, "odd <b>": 1}]
+    sides = [
+        Side(str(i), EvalResults.model_validate({**figures, "verdicts": c})) for i, c in enumerate(counts)
+    ]
+    assert explore(sides, [[], []], shown=0).legend == (
+        ("v-passed", "passed", (1, 2)),
+        ("v-timeout", "timeout", (2, 0)),
+        ("v-other", "odd <b>", (0, 1)),
+    )
