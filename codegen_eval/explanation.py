@@ -25,7 +25,7 @@ CAUSES = {
     "resource limit": "the same program, a memory or output limit on one side",
     "verdict": "the same program judged otherwise, no limit involved: flaky, or other tests",
     "reason": "the same program wrong on both sides, for another reason",
-    "sampling": "programs that the other run does not have",
+    "sampling": "programs that the other run does not have, counted on both sides",
 }
 
 

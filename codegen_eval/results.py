@@ -50,6 +50,7 @@ class ProblemResult(_Row):
         c: Right ones.
         slow: Right ones that are slow; None where that was not measured.
         eff: Efficiency score of each sample; None where it was not measured.
+        verdicts: How many samples had which verdict; empty where that is not known.
     """
 
     task_id: str
@@ -57,6 +58,7 @@ class ProblemResult(_Row):
     c: NonNegativeInt
     slow: int | None = None
     eff: tuple[float, ...] | None = None
+    verdicts: dict[str, NonNegativeInt] = {}
 
     @property
     def share(self) -> float:

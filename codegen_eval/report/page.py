@@ -1,8 +1,9 @@
-"""Builds report.html: one file that needs no network, no script and no font of anybody's.
+"""Builds report.html: one file that needs no network and no font of anybody's, readable without scripts.
 
 Every value goes through `visible` (hidden characters become escapes) and Jinja2's autoescape; the only markup
 that is not the templates' own are the figures, whose text is escaped when they are made. The page's policy
-allows the one style sheet, by its hash, and nothing else: a text that became an element could do nothing.
+allows the one style sheet and the one script (search and filter), by their hashes, and nothing else: a text
+that became an element could do nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from codegen_eval.comparison import unlike
 from codegen_eval.report import plots
+from codegen_eval.report.canvas import Plot, Side
 from codegen_eval.report.diff import SideBySide, highlight, side_by_side
 from codegen_eval.report.loading import PairsRun
-from codegen_eval.report.plots import Plot, Side
-from codegen_eval.report.summary import Comparison, Metric, change_counts, headline
+from codegen_eval.report.samples import explore
+from codegen_eval.report.summary import Comparison, Metric, change_counts, headline, p_text
 from codegen_eval.report.text import excerpt, number, percent, points, short, visible
 from codegen_eval.results import EvalResults, Evaluation
 
-# A page that lists more problems than this is no longer read but searched; results.json has all.
-MAX_PROBLEMS = 500
 _SETTINGS = ("benchmark", "split", "model", "temperature", "samples_per_problem", "n_problems")
-_MUST_AGREE = ("benchmark", "split", "temperature", "samples_per_problem", "n_problems")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ def render(
     pairs: PairsRun | None = None,
     training: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     title: str = "Before and after",
+    samples_shown: int = 4,
 ) -> str:
     """The page as text; equal arguments give equal text.
 
@@ -58,10 +59,12 @@ def render(
         pairs: The preference data that was trained on.
         training: Series of the training log (see `load_training`).
         title: The page's title.
+        samples_shown: How many programs of a problem the page holds, for each evaluation.
 
     Raises:
-        CodealignError: matplotlib or Pygments is not installed.
+        CodealignError: matplotlib or Pygments is not installed, or the rows of an evaluation are broken.
     """
+    runs = [before] + ([after] if after else [])
     sides = [Side("before", before.results)] + ([Side("after", after.results)] if after else [])
     metrics = headline(before.results, after.results if after else None, comparison)
     context = {
@@ -69,23 +72,21 @@ def render(
         "single": after is None,
         "metrics": metrics,
         "sentence": _sentence(metrics, before.results, after.results if after else None),
-        "differing": _differing(before.results, after.results) if after else [],
+        "differing": _differing(before, after) if after else [],
         "changes": change_counts(before.results, after.results) if after else None,
         "settings": _settings(sides),
-        "plots": [plots.pass_at_k(sides)] + ([plots.verdicts(sides)] if _has_verdicts(sides) else []),
+        "plots": _plots(sides),
         "problem_plots": _problem_plots(before.results, after.results) if after else [],
-        "problem_rows": _problem_rows(before.results, after.results if after else None),
-        "problem_total": len((after or before).results.problems),
+        "sides": [side.name for side in sides],
+        "explorer": explore(sides, [run.rows() for run in runs], shown=samples_shown),
         "training": plots.training(training or {}),
         "pairs": pairs,
         "confidences": plots.confidences(pairs.confidences) if pairs else [],
         "funnel": _funnel(pairs.funnel) if pairs else [],
         "shown": [_shown(row) for row in pairs.examples] if pairs else [],
-        "protocols": [
-            (s.name, _protocol(run.protocol)) for s, run in zip(sides, (before, after), strict=False) if run
-        ],
+        "protocols": [(side.name, _protocol(run.protocol)) for side, run in zip(sides, runs, strict=True)],
     }
-    return str(_environment().get_template("page.html.j2").render(context | _style()))
+    return str(_environment().get_template("page.html.j2").render(context | _inlined()))
 
 
 def _environment() -> Any:
@@ -105,18 +106,22 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "points": points, "number": number, "short": short}
+    environment.filters["p_text"] = p_text
     # The one door for markup: a figure's SVG, in which every text is escaped already.
     environment.filters["figure"] = lambda plot: Markup(plot.svg)
     return environment
 
 
-def _style() -> dict[str, Any]:
-    """The style sheet and its hash for the Content-Security-Policy."""
+def _inlined() -> dict[str, Any]:
+    """The style sheet and the script, and their hashes for the Content-Security-Policy."""
     from markupsafe import Markup
 
-    sheet = (files("codegen_eval.report") / "templates" / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
-    return {"style": Markup(sheet), "style_hash": digest}
+    found: dict[str, Any] = {}
+    for name, file in (("style", "style.css"), ("script", "explore.js")):
+        text = (files("codegen_eval.report") / "templates" / file).read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        found |= {name: Markup(text), f"{name}_hash": digest}
+    return found
 
 
 def _sentence(metrics: Sequence[Metric], before: EvalResults, after: EvalResults | None) -> str:
@@ -148,14 +153,12 @@ def _settings(sides: Sequence[Side]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _differing(before: EvalResults, after: EvalResults) -> list[str]:
+def _differing(before: Evaluation, after: Evaluation) -> list[str]:
     """Settings in which two runs differ although a fair comparison wants them equal."""
-    found = []
-    for key in _MUST_AGREE:
-        a, b = getattr(before, key), getattr(after, key)
-        if a != b:
-            found.append(f"{key.replace('_', ' ')}: {_plain(a)} before, {_plain(b)} after")
-    return found
+    return [
+        f"{key.replace('_', ' ')}: {_plain(a)} before, {_plain(b)} after"
+        for key, a, b in unlike(before.raw, after.raw)
+    ]
 
 
 def _plain(value: Any) -> str:
@@ -164,8 +167,11 @@ def _plain(value: Any) -> str:
     return number(value) if isinstance(value, int | float) else short(str(value), 120)
 
 
-def _has_verdicts(sides: Sequence[Side]) -> bool:
-    return any(count for side in sides for count in side.results.verdicts.values())
+def _plots(sides: Sequence[Side]) -> list[Plot]:
+    """pass@k, eff@k where a side has it, verdicts where they are known."""
+    curves = [plots.at_k(sides, "pass"), plots.at_k(sides, "eff")]
+    known = any(count for side in sides for count in side.results.verdicts.values())
+    return [plot for plot in curves if plot] + ([plots.verdicts(sides)] if known else [])
 
 
 def _problem_plots(before: EvalResults, after: EvalResults) -> list[Plot]:
@@ -174,22 +180,6 @@ def _problem_plots(before: EvalResults, after: EvalResults) -> list[Plot]:
         return []
     families = plots.families(before, after)
     return [plots.problems(before, after)] + ([families] if families else [])
-
-
-def _problem_rows(before: EvalResults, after: EvalResults | None) -> list[tuple[str, str, str, str]]:
-    """Task, right/samples before and after, change in points; the greatest change first, then by task."""
-    first = {p.task_id: p for p in before.problems}
-    second = {p.task_id: p for p in after.problems} if after else {}
-    rows = []
-    for task_id in first.keys() | second.keys():
-        a, b = first.get(task_id), second.get(task_id)
-        change = b.share - a.share if a and b else None
-        cells = [f"{p.c}/{p.n}" if p else "–" for p in (a, b)]
-        rows.append(
-            (-abs(change or 0.0), -(change or 0.0), (short(task_id), *cells, points(change)), task_id)
-        )
-    rows.sort(key=lambda row: (row[0], row[1], row[3]))
-    return [(cells[0], cells[1], cells[2], cells[3]) for _, _, cells, _ in rows[:MAX_PROBLEMS]]
 
 
 def _shown(row: Mapping[str, Any]) -> ShownPair:

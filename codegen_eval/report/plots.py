@@ -6,128 +6,61 @@ figures read in grey and with any colour vision.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from codegen_eval.errors import CodealignError
-from codegen_eval.report.svg import AFTER, BEFORE, INK, MUTED, PAPER, RULE, WORSE, inline_svg
+from codegen_eval.report.canvas import SIDES, Plot, Side, canvas
+from codegen_eval.report.svg import AFTER, MUTED, PAPER, WORSE, inline_svg
 from codegen_eval.report.text import number, percent, short
 from codegen_eval.results import Estimate, EvalResults
 from sandbox import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # More rows than this make a figure nobody reads; the numbers of all families are in its table.
 _MAX_FAMILIES = 60
-_STYLE = {
-    "font.size": 10,
-    "text.parse_math": False,  # names come from data: a `$` is a `$`
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": RULE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.facecolor": PAPER,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
+
+_CAPTIONS = {
+    "pass": "Chance that one of k programs passes the hidden tests",
+    "eff": "Expected efficiency of the best of k programs, in which a wrong one counts 0",
 }
-# Before and after; a single evaluation takes the last.
-_SIDES: tuple[dict[str, Any], ...] = (
-    {"color": BEFORE, "marker": "o", "markerfacecolor": PAPER, "markersize": 7, "markeredgewidth": 1.8},
-    {"color": AFTER, "marker": "D", "markerfacecolor": AFTER, "markersize": 6, "markeredgewidth": 1.8},
-)
+_AXES = {"pass": "problems solved (%)", "eff": "efficiency (%)"}
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A figure with its caption and its numbers as a table (first column text, the others figures)."""
-
-    svg: str
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the compared evaluations, under the name that the figures give it."""
-
-    name: str
-    results: EvalResults
-
-
-@contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """An empty figure in inches; our style holds inside, whatever the user's settings, and only there."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise CodealignError(
-            f"the report's figures need matplotlib ({error}): pip install 'codealign[report]'"
-        ) from None
-    with mpl.rc_context(), warnings.catch_warnings():
-        # Names in scripts that matplotlib's font lacks: the browser has its own fonts.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.subplots()
-
-
-def pass_at_k(sides: Sequence[Side]) -> Plot:
-    """pass@k over k with 95 % intervals, before and after."""
-    with _canvas(5.4, 3.4) as (figure, axes):
-        ks = sorted({k for side in sides for k in side.results.pass_at_k})
-        rows = []
-        for i, side in enumerate(sides):
-            known = [
-                (x, k, side.results.pass_at_k[k]) for x, k in enumerate(ks) if k in side.results.pass_at_k
-            ]
+def at_k(sides: Sequence[Side], metric: Literal["pass", "eff"]) -> Plot | None:
+    """pass@k or eff@k over k with 95 % intervals, before and after; None where no side has it."""
+    figures = [getattr(side.results, f"{metric}_at_k") or {} for side in sides]
+    ks = sorted(set().union(*figures))
+    if not ks:
+        return None
+    rows: list[tuple[str, ...]] = []
+    with canvas(5.4, 3.4) as (figure, axes):
+        for i, (side, estimates) in enumerate(zip(sides, figures, strict=True)):
+            known = [(x, k, estimates[k]) for x, k in enumerate(ks) if k in estimates]
+            if not known:
+                continue
             shift = 0.08 * (i - (len(sides) - 1) / 2)
-            values = [100 * e.value for _, _, e in known]
-            reach = [_reach(e) for _, _, e in known]
             axes.errorbar(
-                [x + shift for x, _, _ in known], values, yerr=list(zip(*reach, strict=True)) or None,
-                label=side.name, capsize=3, linewidth=1.6, **_SIDES[-len(sides) :][i],
+                [x + shift for x, _, _ in known], [100 * e.value for _, _, e in known],
+                yerr=list(zip(*(_reach(e) for _, _, e in known), strict=True)),
+                label=side.name, capsize=3, linewidth=1.6, **SIDES[-len(sides) :][i],
             )  # fmt: skip
             rows += [
-                (f"pass@{k}, {side.name}", percent(e.value), percent(e.low), percent(e.high))
+                (f"{metric}@{k}, {side.name}", percent(e.value), percent(e.low), percent(e.high))
                 for _, k, e in known
             ]
         axes.set_xticks(range(len(ks)), [str(k) for k in ks])
         axes.set_xlim(-0.5, len(ks) - 0.5)
         axes.grid(visible=False, axis="x")
         axes.set_xlabel("k: programs drawn per problem")
-        axes.set_ylabel("problems solved (%)")
+        axes.set_ylabel(_AXES[metric])
         axes.set_ylim(bottom=0)
         _legend(axes, len(sides))
-        title = "pass@k"
-        caption = (
-            "Chance that one of k programs passes the hidden tests; bars are 95 % intervals over problems."
-        )
-        return Plot(
-            inline_svg(figure, "passk", title, caption),
-            title,
-            caption,
-            ("metric", "value", "low", "high"),
-            tuple(rows),
-        )
+        title, caption = f"{metric}@k", f"{_CAPTIONS[metric]}; bars are 95 % intervals over problems."
+        svg = inline_svg(figure, f"{metric}k", title, caption)
+    return Plot(svg, title, caption, ("metric", "value", "low", "high"), tuple(rows))
 
 
 def _reach(estimate: Estimate) -> tuple[float, float]:
@@ -148,7 +81,7 @@ def verdicts(sides: Sequence[Side]) -> Plot:
     present = {name for side in sides for name, count in side.results.verdicts.items() if count}
     names = [name for name in known if name in present] + sorted(present - set(known))
     names = names[:16]
-    with _canvas(5.4, 1.2 + 0.36 * max(3, len(names))) as (figure, axes):
+    with canvas(5.4, 1.2 + 0.36 * max(3, len(names))) as (figure, axes):
         y = np.arange(len(names))
         shares = []
         for i, side in enumerate(sides):
@@ -156,7 +89,7 @@ def verdicts(sides: Sequence[Side]) -> Plot:
             shares.append([side.results.verdicts.get(name, 0) / total for name in names])
             height = 0.72 / len(sides)
             offset = (i - (len(sides) - 1) / 2) * height
-            color = _SIDES[-len(sides) :][i]["color"]
+            color = SIDES[-len(sides) :][i]["color"]
             bars = axes.barh(
                 y + offset, [100 * s for s in shares[-1]], height=0.9 * height, color=color, label=side.name
             )
@@ -185,7 +118,7 @@ def _verdict_cells(sides: Sequence[Side], name: str) -> Iterator[str]:
 
 def problems(before: EvalResults, after: EvalResults) -> Plot:
     """Each problem's share of right programs, before against after; a dot's area counts problems."""
-    with _canvas(5.4, 4.7) as (figure, axes):
+    with canvas(5.4, 4.7) as (figure, axes):
         shares = {p.task_id: p.share for p in before.problems}
         spots = Counter(
             (round(shares[p.task_id], 3), round(p.share, 3)) for p in after.problems if p.task_id in shares
@@ -231,12 +164,12 @@ def families(before: EvalResults, after: EvalResults) -> Plot | None:
     if len(names) > _MAX_FAMILIES:
         half = _MAX_FAMILIES // 2
         drawn = names[:half] + names[-half:]
-    with _canvas(5.4, 0.9 + 0.19 * len(drawn)) as (figure, axes):
+    with canvas(5.4, 0.9 + 0.19 * len(drawn)) as (figure, axes):
         ys = range(len(drawn))
         a, b = ([100 * m[f] for f in drawn] for m in means)
         axes.hlines(ys, a, b, color=MUTED, linewidth=1.2, zorder=2)
         for i, values in enumerate((a, b)):
-            style = _SIDES[i] | {"markersize": 5.5 - i, "markeredgewidth": 1.4}
+            style = SIDES[i] | {"markersize": 5.5 - i, "markeredgewidth": 1.4}
             axes.plot(values, ys, linestyle="none", label=("before", "after")[i], zorder=3, **style)
         axes.set_yticks(ys, [short(f, 26) for f in drawn], fontsize=9)
         axes.tick_params(axis="y", length=0)
@@ -279,7 +212,7 @@ def training(series: Mapping[str, Sequence[tuple[float, float]]]) -> list[Plot]:
 
 def _curve(name: str, title: str, caption: str, points: Sequence[tuple[float, float]]) -> Plot:
     """One training curve; at most 200 points are drawn, evenly chosen, and 20 tabled."""
-    with _canvas(4.2, 2.6) as (figure, axes):
+    with canvas(4.2, 2.6) as (figure, axes):
         drawn = _thin(points, 200)
         marker = "D" if len(drawn) < 3 else None
         axes.plot([x for x, _ in drawn], [y for _, y in drawn], color=AFTER, linewidth=1.6, marker=marker)
@@ -302,7 +235,7 @@ def confidences(by_kind: Mapping[str, Sequence[float]]) -> list[Plot]:
     plots = []
     for i, kind in enumerate(kinds):
         counts, _ = np.histogram(by_kind[kind], edges)
-        with _canvas(4.2, 2.4) as (figure, axes):
+        with canvas(4.2, 2.4) as (figure, axes):
             axes.bar(edges[:-1], counts, width=0.92 * np.diff(edges), align="edge", color=AFTER)
             axes.grid(visible=False, axis="x")
             axes.set_xlabel("confidence")

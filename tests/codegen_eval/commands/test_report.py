@@ -7,7 +7,11 @@ import pytest
 
 from codegen_eval.commands.report import ReportConfig, main, run
 from codegen_eval.errors import CodealignError
-from tests.codegen_eval.report.made_up import eval_results, pair_row
+from codegen_eval.formats.evalplus import write_evalplus
+from codegen_eval.formats.human_eval import write_human_eval
+from tests.codegen_eval.formats.rows import PROMPTS, ROWS, row
+from tests.codegen_eval.report.made_up import eval_results, pair_row, sample_rows
+from tests.codegen_eval.report.strict_html import StrictPage
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("pygments")
@@ -82,3 +86,25 @@ def test_a_missing_run_is_named(runs: Path) -> None:
     with pytest.raises(CodealignError, match=r"nowhere/results\.json does not exist"):
         run(ReportConfig(before=runs / "nowhere", out=runs / "out"))
     assert not (runs / "out").exists()
+
+
+def test_results_of_evalplus_and_human_eval_make_a_page(tmp_path: Path) -> None:
+    before, after = tmp_path / "s_eval_results.json", tmp_path / "s.jsonl_results.jsonl"
+    write_evalplus(before, ROWS, prompts=PROMPTS, plus=False)
+    write_human_eval(after, [*ROWS[:5], row(1, 2, "timeout")])
+    assert main(["--before", str(before), "--after", str(after), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert StrictPage(page).problems == []
+    assert "HumanEval/1" in page and "v-failed" in page and "1 timeout" in page
+
+
+def test_other_rows_make_another_page(runs: Path) -> None:
+    results = json.loads((runs / "before" / "results.json").read_text())
+    rows = sample_rows(results)
+    file = runs / "before" / "sample_results.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    config = ReportConfig(before=runs / "before", out=runs / "out", samples_shown=1)
+    assert "first failing test" in (run(config).path / "report.html").read_text()
+    file.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(CodealignError, match="content of before_rows"):
+        run(config)

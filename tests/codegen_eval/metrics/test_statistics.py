@@ -64,6 +64,17 @@ def test_paired_difference_is_narrower_than_the_two_intervals() -> None:
     assert difference.value == pytest.approx(after.mean() - before.mean())
 
 
+def test_paired_difference_covers_a_true_gain_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(11)
+    gain, hits, trials = 0.1, 0, 300
+    for trial in range(trials):
+        skill = rng.uniform(0, 1 - gain, 80)
+        before, after = rng.binomial(10, skill) / 10, rng.binomial(10, skill + gain) / 10
+        interval = paired_difference(before, after, resamples=1000, seed=trial)
+        hits += interval.low <= gain <= interval.high
+    assert 0.91 <= hits / trials <= 0.98
+
+
 def test_paired_ratio_difference_covers_no_change() -> None:
     rng = np.random.default_rng(6)
     hits = 0

@@ -99,6 +99,53 @@ def eval_results(skill: float, *, seed: int = 0, n_problems: int = 170, samples:
     }
 
 
+def with_eff(results: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
+    """The same results with efficiency scores, as an evaluation on graded inputs gives them."""
+    rng = random.Random(seed)
+    for problem in results["problems"]:
+        scores = [round(rng.uniform(0.2, 1.0), 3) for _ in range(problem["c"])]
+        problem["eff"] = scores + [0.0] * (problem["n"] - problem["c"])
+    mean = sum(sum(p["eff"]) / p["n"] for p in results["problems"]) / len(results["problems"])
+    values = {"1": mean, "10": min(1.0, 2 * mean)}
+    return results | {
+        "eff_at_k": {k: {"value": v, "low": v - 0.04, "high": v + 0.04} for k, v in values.items()}
+    }
+
+
+CAUSES = {
+    "wrong_answer": "",
+    "runtime_error": "IndexError",
+    "syntax_error": "SyntaxError",
+    "timeout": "cpu time",
+}
+
+
+def sample_rows(results: Mapping[str, Any], *, seed: int = 0, varied: int = 40) -> list[dict[str, Any]]:
+    """Rows of sample_results.jsonl that fit to results: `varied` bounds the distinct programs."""
+    rng = random.Random(seed)
+    rows = []
+    for problem in results["problems"]:
+        verdicts = [name for name, count in problem["verdicts"].items() for _ in range(count)]
+        rng.shuffle(verdicts)
+        for number, verdict in enumerate(verdicts):
+            passed = verdict == "passed"
+            body = (CHOSEN if passed else REJECTED) * rng.randint(1, 3)
+            row = {
+                "task_id": problem["task_id"],
+                "sample": number,
+                "completion": f"{body}    # variant {verdict} {rng.randrange(varied)}\n",
+                "passed": passed,
+                "result": "passed" if passed else f"failed: {verdict}",
+                "verdict": verdict,
+                "cause": CAUSES.get(verdict, ""),
+            }
+            if not passed:
+                row["failed_test"] = "assert sum_of_squares([1, -2, 3, 4]) == 26"
+                row["message"] = f"{CAUSES.get(verdict) or 'AssertionError'}: got {rng.randint(0, 99)}"
+            rows.append(row)
+    return rows
+
+
 def pair_row(index: int, kind: str = "correctness", **changes: Any) -> dict[str, Any]:
     """One row of pairs.jsonl."""
     rng = random.Random(f"{index}{kind!a}")
@@ -135,8 +182,18 @@ def hostile_results(skill: float, *, seed: int = 0) -> dict[str, Any]:
     return results
 
 
-def write_eval(folder: Path, results: Mapping[str, Any]) -> Path:
-    """Writes an evaluation run directory."""
+def hostile_rows(results: dict[str, Any], count: int = 6) -> list[dict[str, Any]]:
+    """Rows of sample_results.jsonl in which every text attacks the page."""
+    texts = dict.fromkeys(("completion", "cause", "failed_test", "message", "verdict", "result"), EVIL)
+    return [
+        {"task_id": problem["task_id"], "sample": i, "passed": False, **texts, "completion": f"{i}{EVIL}"}
+        for problem in results["problems"]
+        for i in range(count)
+    ]
+
+
+def write_eval(folder: Path, results: Mapping[str, Any], rows: list[dict[str, Any]] | None = None) -> Path:
+    """Writes an evaluation run directory, with a row a sample where rows are given."""
     folder.mkdir()
     protocol = {
         "format": "codealign-run-1",
@@ -150,6 +207,8 @@ def write_eval(folder: Path, results: Mapping[str, Any]) -> Path:
     }
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "protocol.json").write_text(json.dumps(protocol))
+    if rows is not None:
+        (folder / "sample_results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 

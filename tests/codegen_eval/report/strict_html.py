@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta"}
+VOID = {"meta", "input"}
 TAGS = {
     "html",
     "head",
@@ -24,6 +24,14 @@ TAGS = {
     "h2",
     "h3",
     "h4",
+    "h5",
+    "script",
+    "input",
+    "label",
+    "select",
+    "option",
+    "button",
+    "output",
     "p",
     "div",
     "span",
@@ -66,6 +74,20 @@ ATTRIBUTES = {
     "aria-labelledby",
     "data-n",
     "data-sign",
+    "data-kind",
+    "data-kinds",
+    "data-state",
+    "data-change",
+    "data-share",
+    "data-moved",
+    "hidden",
+    "for",
+    "type",
+    "value",
+    "placeholder",
+    "autocomplete",
+    "spellcheck",
+    "preserveaspectratio",
     "viewbox",
     "d",
     "x",

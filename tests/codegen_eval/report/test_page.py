@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,9 +30,14 @@ def make_page(
     before: dict[str, Any],
     after: dict[str, Any] | None,
     rows: list[dict[str, Any]],
+    samples: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None,
     **options: Any,
 ) -> str:
-    runs = [read_evaluation(made_up.write_eval(folder / n, r)) for n, r in (("a", before), ("b", after)) if r]
+    runs = [
+        read_evaluation(made_up.write_eval(folder / name, side, samples(side) if samples else None))
+        for name, side in (("a", before), ("b", after))
+        if side
+    ]
     return render(
         *runs,
         comparison=compare(before, after) if after else None,
@@ -64,7 +67,7 @@ def test_the_page_is_well_formed_and_under_a_megabyte(ordinary: str) -> None:
 
 def test_the_page_needs_nothing_from_outside(ordinary: str) -> None:
     page = StrictPage(ordinary)
-    assert not page.counts.keys() & {"script", "link", "img", "iframe", "object", "a", "form"}
+    assert not page.counts.keys() & {"link", "img", "iframe", "object", "a", "form"}
     links = [value for _, name, value in page.attributes if name in ("href", "src")]
     assert links
     assert all(value.startswith("#") for value in links)
@@ -73,16 +76,38 @@ def test_the_page_needs_nothing_from_outside(ordinary: str) -> None:
     assert "http" not in ordinary.replace("http-equiv", "")
 
 
-def test_the_policy_allows_the_style_sheet_by_its_hash_and_nothing_else(ordinary: str) -> None:
+def test_the_policy_allows_one_style_sheet_and_one_script_by_their_hashes(ordinary: str) -> None:
     import base64
     import hashlib
 
-    (sheet,) = re.findall("<style>(.*?)</style>", ordinary, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    digests = []
+    for tag in ("style", "script"):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", ordinary, re.DOTALL)
+        assert "<" + "/" not in text and "<!--" not in text
+        digests.append(base64.b64encode(hashlib.sha256(text.encode()).digest()).decode())
     policy = next(
         v for tag, name, v in StrictPage(ordinary).attributes if name == "content" and "default" in v
     )
-    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_the_script_asks_for_nothing_and_makes_no_markup(ordinary: str) -> None:
+    (script,) = re.findall("<script>(.*?)</script>", ordinary, re.DOTALL)
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "eval",
+        "Function",
+        "fetch",
+        "XMLHttp",
+        "import",
+    ):
+        assert word not in script
+    assert "http" not in script
 
 
 def test_the_headline_gives_values_intervals_and_the_paired_difference(ordinary: str) -> None:
@@ -95,7 +120,9 @@ def test_the_headline_gives_values_intervals_and_the_paired_difference(ordinary:
 
 def test_figures_have_titles_descriptions_and_their_numbers_as_tables(ordinary: str) -> None:
     page = StrictPage(ordinary)
-    assert page.counts["svg"] == page.counts["desc"] == page.counts["figure"] == 9
+    assert page.counts["desc"] == page.counts["figure"] == 9
+    # Every problem has a strip for each side as well.
+    assert page.counts["svg"] == 9 + 2 * 170
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     for tag, name, value in page.attributes:
@@ -123,12 +150,14 @@ def test_a_run_with_the_least_that_a_result_may_hold_makes_a_page(write_eval: Wr
 def test_no_element_comes_from_data(make: Callable[..., str]) -> None:
     keys = ("prompt", "chosen", "rejected", "task_id", "ranker")
     rows = [pair_row(i, EVIL, **dict.fromkeys(keys, f"{i}{EVIL}"), sources=[EVIL]) for i in range(3)]
-    page = make(hostile_results(0.0), hostile_results(0.14, seed=1), rows, title=EVIL)
+    page = make(
+        hostile_results(0.0), hostile_results(0.14, seed=1), rows, samples=made_up.hostile_rows, title=EVIL
+    )
+    assert "first failing test" in page
     read = StrictPage(page)
     assert read.problems == []
-    assert read.counts["title"] == 1 + read.counts["svg"]
-    assert read.counts["style"] == 1
-    assert "<script" not in page
+    assert read.counts["title"] == 1 + read.counts["desc"]
+    assert read.counts["style"] == read.counts["script"] == 1
     assert "7*7" in page
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e\ud800]", page)
     assert "⟨U+202E⟩" in page
@@ -207,37 +236,3 @@ def test_missing_and_broken_inputs_are_named(tmp_path: Path, write_eval: Write, 
         load_pairs(tmp_path, shown=1, seed=0)
     with pytest.raises(CodealignError, match=r"pairs\.jsonl:2: 'chosen' must be a text, got list"):
         load_pairs(write_pairs([pair_row(0), pair_row(1, chosen=[])]), shown=1, seed=0)
-
-
-@pytest.mark.slow
-def test_a_browser_finds_no_element_of_a_hostile_model(make: Callable[..., str], tmp_path: Path) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium here to look at the page with")
-    rows = [
-        pair_row(i, EVIL, prompt=EVIL, chosen=f"{i}{EVIL}", rejected=EVIL, task_id=EVIL) for i in range(2)
-    ]
-    file = tmp_path / "report.html"
-    file.write_text(
-        make(hostile_results(0.0), hostile_results(0.14, seed=1), rows, title="harmless"), encoding="utf-8"
-    )
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    try:
-        done = subprocess.run(
-            [browser, *flags, "--dump-dom", file.as_uri()], capture_output=True, timeout=120, check=True
-        )
-    except (subprocess.SubprocessError, OSError) as error:
-        pytest.skip(f"{browser} does not run here: {error}")
-    dom = StrictPage(done.stdout.decode("utf-8"))
-    assert dom.problems == []
-    assert "".join(dom.text["title"]).startswith("harmless")
-    assert b"Content Security Policy" not in done.stderr

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from codegen_eval.report import plots
-from codegen_eval.report.plots import Side
+from codegen_eval.report.canvas import Plot, Side
 from codegen_eval.results import EvalResults
 from tests.codegen_eval.report.made_up import eval_results
 
 mpl = pytest.importorskip("matplotlib")
+
+
+def at_k(sides: list[Side], metric: Literal["pass", "eff"]) -> Plot:
+    plot = plots.at_k(sides, metric)
+    assert plot is not None
+    return plot
 
 
 def parsed(skill: float, **options: int) -> EvalResults:
@@ -19,7 +25,7 @@ def parsed(skill: float, **options: int) -> EvalResults:
 
 def test_equal_figures_are_equal_text() -> None:
     sides = [Side("before", parsed(0.0)), Side("after", parsed(0.1))]
-    assert plots.pass_at_k(sides).svg == plots.pass_at_k(sides).svg
+    assert at_k(sides, "pass").svg == at_k(sides, "pass").svg
 
 
 def test_figures_hold_no_fixed_colour_no_style_and_no_date() -> None:
@@ -31,15 +37,15 @@ def test_figures_hold_no_fixed_colour_no_style_and_no_date() -> None:
 
 
 def test_the_users_own_matplotlib_settings_stay_and_do_not_matter() -> None:
-    plain = plots.pass_at_k([Side("only", parsed(0.0))]).svg
+    plain = at_k([Side("only", parsed(0.0))], "pass").svg
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
-        assert plots.pass_at_k([Side("only", parsed(0.0))]).svg == plain
+        assert at_k([Side("only", parsed(0.0))], "pass").svg == plain
         assert mpl.rcParams["font.size"] == 30
 
 
 def test_an_interval_that_leaves_its_value_out_is_drawn_all_the_same() -> None:
     results = eval_results(0.0) | {"pass_at_k": {"1": {"value": 1.0, "low": 0.9, "high": 0.99}}}
-    plot = plots.pass_at_k([Side("only", EvalResults.model_validate(results))])
+    plot = at_k([Side("only", EvalResults.model_validate(results))], "pass")
     assert plot.rows == (("pass@1, only", "100.0\u202f%", "90.0\u202f%", "99.0\u202f%"),)
 
 
@@ -83,3 +89,12 @@ def test_confidences_beyond_0_and_1_widen_the_range() -> None:
     (plot,) = plots.confidences({"correctness": [-0.5, 0.5, 2.0], "empty": []})
     assert plot.rows[0][0].startswith("-0.50")
     assert sum(int(row[1]) for row in plot.rows) == 3
+
+
+def test_eff_at_k_is_drawn_where_a_side_has_it() -> None:
+    eff = {"1": {"value": 0.2, "low": 0.1, "high": 0.3}, "10": {"value": 1.1}}
+    one = EvalResults.model_validate(eval_results(0.0) | {"eff_at_k": eff})
+    plot = at_k([Side("before", parsed(0.0)), Side("after", one)], "eff")
+    assert [row[0] for row in plot.rows] == ["eff@1, after", "eff@10, after"]
+    assert plot.rows[1] == ("eff@10, after", "110.0\u202f%", "–", "–")
+    assert plots.at_k([Side("only", parsed(0.0))], "eff") is None

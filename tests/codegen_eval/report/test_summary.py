@@ -10,6 +10,7 @@ from codegen_eval.report.summary import (
     change_counts,
     headline,
     metrics_of,
+    p_text,
     show,
 )
 from codegen_eval.results import EvalResults
@@ -80,3 +81,24 @@ def test_pass_at_k_comes_in_the_order_of_k() -> None:
 def test_changes_are_counted_over_common_problems() -> None:
     before, after = results({"a": 1, "b": 5, "c": 3, "d": 9}), results({"a": 2, "b": 4, "c": 3, "e": 1})
     assert change_counts(before, after) == (1, 1, 1)
+
+
+def test_the_test_s_columns_say_which_way_is_better() -> None:
+    tested = {"p_value": 0.0004, "higher": 7, "lower": 2, "same": 5}
+    rows = {"eff@1": COMPARISON["pass@1"] | tested, "slow_share": COMPARISON["slow_share"] | tested}
+    text = before_after_text(rows | {"pass@1": COMPARISON["pass@1"]}, ("A", "B"), tests=True)
+    header, eff, slow, without = (line.split() for line in text.splitlines()[1:])
+    assert text.startswith("A and B (95 % intervals")
+    assert header[-2:] == ["p", "better/worse/same"]
+    assert eff[0] == "eff@1" and eff[-3:] == ["<", "0.001", "7/2/5"]
+    assert slow[-1] == "2/7/5"
+    assert without[-2:] == ["-", "-"]
+    assert p_text(0.0123) == "0.012" and p_text(1.0) == "1.000"
+
+
+def test_eff_at_k_comes_after_pass_at_k_where_a_side_has_it() -> None:
+    one = results({})
+    other = one.model_copy(update={"eff_at_k": {1: one.pass_at_k[1]}})
+    metrics = headline(one, other, None)
+    assert [metric.label for metric in metrics] == ["pass@1", "pass@10", "eff@1"]
+    assert metrics[2].before is None and metrics[2].after is not None
