@@ -24,8 +24,8 @@ def read_samples(path: Path, task_ids: Iterable[str] = ()) -> list[Sample]:
 
     Args:
         path: A file of JSON lines (gzipped or not), each with `task_id` and `completion` or `solution` (which
-            wins); a run directory of `codealign sample`; evalplus's folders `TASK_ID/N.py`, `/` as `_`, also as
-            a zip archive; or ENAMEL's JSON, `codes[i][j]` or `{"i": [...]}`, sample j of the task numbered i.
+            wins); a run directory of `codealign sample`; evalplus's folders `TASK_ID/N.py`, `/` as `_`, also
+            as a zip archive; or ENAMEL's JSON, `codes[i][j]` or `{"i": [...]}`, sample j of task number i.
         task_ids: The benchmark's ids, which the folder form needs to undo that, and ENAMEL's to find its
             tasks; numbers that the benchmark leaves out are passed over.
 

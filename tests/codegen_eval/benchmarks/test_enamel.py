@@ -17,7 +17,7 @@ from codegen_eval.benchmarks.enamel.data import COLUMNS, EXCLUDED, read_rows
 from codegen_eval.benchmarks.enamel.inputs import HELPERS
 from codegen_eval.errors import CodealignError
 from sandbox import Sandbox
-from tests.conftest import shared
+from tests.conftest import shared_dir
 
 ROW = {
     "task_id": "HumanEval/0",
@@ -133,7 +133,7 @@ def test_primes_are_primes() -> None:
 @pytest.mark.sandbox
 @pytest.mark.slow
 def test_inputs_have_the_published_fingerprints(box: Sandbox) -> None:
-    folder = shared("enamel")
+    folder = shared_dir() / "data" / "enamel"
     known = json.loads((folder / "input_fingerprints.json").read_text())["problems"]
     rows = {row.number: row for row in read_rows(folder / "enamel.csv")}
     assert len(rows) == 164 and set(map(int, known)) == set(rows) - EXCLUDED
