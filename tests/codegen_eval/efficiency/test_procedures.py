@@ -20,6 +20,7 @@ HEAD = "def fib(n):\n"
 FAST = "    a, b = 0, 1\n    for bit in bin(n)[2:]:\n        a, b = a * (2 * b - a), a * a + b * b\n"
 FAST += "        if bit == '1': a, b = b, a + b\n    return a\n"
 SLOW = "    a, b = 0, 1\n    for _ in range(n): a, b = b, a + b\n    return a\n"
+
 # By wall time a busy machine stops right programs: a reference that sleeps makes the limit a long one.
 PAUSE = "    import time\n    if n > 5000: time.sleep(0.1)\n"
 LEVELS = (((0,), (9,)), ((200,), (199,)), ((3000,), (2999,)), ((9000,), (8999,)))
@@ -28,7 +29,11 @@ Procedure = Callable[[Problem, Sequence[str], Sandbox, Settings], Scored]
 BOTH = pytest.mark.parametrize("procedure", [robust, compat])
 
 
-def problem(reference: str = PAUSE + FAST, levels: tuple = LEVELS, checker: str = "") -> Problem:
+def pause(procedure: Procedure) -> str:
+    return PAUSE if procedure is compat else ""
+
+
+def problem(reference: str = FAST, levels: tuple = LEVELS, checker: str = "") -> Problem:
     graded = Graded(levels, (0.0, 3.0, 3.0, 4.0), checker)
     return Problem("t", HEAD, "fib", (), reference, graded=lambda _: graded)
 
@@ -40,7 +45,8 @@ def box() -> Iterator[Sandbox]:
 
 
 def scores(procedure: Procedure, box: Sandbox, *bodies: str, of: Problem | None = None) -> tuple[Score, ...]:
-    return procedure(of or problem(), [HEAD + body for body in bodies], box, SETTINGS).scores
+    of = of or problem(pause(procedure) + FAST)
+    return procedure(of, [HEAD + body for body in bodies], box, SETTINGS).scores
 
 
 @BOTH
@@ -48,8 +54,8 @@ def test_right_and_fast_right_and_slow_wrong(box: Sandbox, procedure: Procedure)
     fast, slow, wrong, late, broken = scores(
         procedure,
         box,
-        PAUSE + FAST,
-        3 * PAUSE + SLOW,
+        pause(procedure) + FAST,
+        3 * pause(procedure) + SLOW,
         "    return n\n",
         FAST.replace("return a", "return a + (n > 4000)"),
         "    return (",
@@ -88,8 +94,8 @@ def test_a_cheat_scores_nothing(box: Sandbox, procedure: Procedure, name: str) -
 
 @BOTH
 def test_remembering_answers_gains_nothing(box: Sandbox, procedure: Procedure) -> None:
-    source = "import functools\n@functools.cache\n" + HEAD + 3 * PAUSE + SLOW
-    (score,) = procedure(problem(), [source], box, SETTINGS).scores
+    source = "import functools\n@functools.cache\n" + HEAD + 3 * pause(procedure) + SLOW
+    (score,) = procedure(problem(pause(procedure) + FAST), [source], box, SETTINGS).scores
     assert score.passed and score.levels[3] == 0.0
 
 
