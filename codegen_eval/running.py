@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 
 from codegen_eval.oracles import answered
 from codegen_eval.records import Problem
@@ -11,7 +10,7 @@ from codegen_eval.store import Outcome, ResultStore, keys
 from sandbox import Limits, Program, Result, Sandbox, Verdict
 
 Work = Sequence[tuple[Problem, str]]
-_CHUNK = 500
+_AT_ONCE = 200
 
 
 def outcome(result: Result) -> Outcome:
@@ -47,16 +46,17 @@ def run(
     every = list(keys(work, limits or Limits(), level, _toolchains(work)))
     known = store.find(every)
     found = _executed([one for one, key in zip(work, every, strict=True) if key not in known], box)
-    left = iter(every)
-    while chunk := list(islice(left, _CHUNK)):
-        fresh = []
-        for key in chunk:
-            if key in known:
-                yield known[key]
-                continue
-            given = next(found)
-            fresh.append((key, given))
+    fresh: list[tuple[bytes, Outcome]] = []
+    try:
+        for place, key in enumerate(every):
+            given = known[key] if key in known else next(found)
+            if key not in known:
+                fresh.append((key, given))
+            if len(fresh) >= _AT_ONCE or place + 1 == len(every):  # who takes the last one may not come back
+                store.keep(fresh)
+                fresh = []
             yield given
+    finally:
         store.keep(fresh)
 
 

@@ -100,6 +100,8 @@ class ResultStore:
             for key, outcome in outcomes
             if outcome.verdict in REUSED
         ]
+        if not rows:
+            return
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(

@@ -193,13 +193,13 @@ def show(results: dict[str, Any]) -> None:
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="left" if not column else "right")
     figures: dict[str, Any] = {}
-    for name, key in (
+    for form, key in (
         ("pass@{}", "pass_at_k"),
         ("pass@{} base tests", "pass_at_k_base"),
         ("eff@{}", "eff_at_k"),
     ):
         entries = results.get(key) or {}
-        figures |= {name.format(k): entries[k] for k in sorted(entries, key=int)}
+        figures |= {form.format(k): entries[k] for k in sorted(entries, key=int)}
     if results["slow_share"]:
         figures["slow among right"] = results["slow_share"]
     for label, entry in figures.items():
