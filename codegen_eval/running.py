@@ -8,9 +8,11 @@ from codegen_eval.oracles import answered
 from codegen_eval.records import Problem
 from codegen_eval.store import Outcome, ResultStore, keys
 from sandbox import Limits, Program, Result, Sandbox, Verdict
+from sandbox.program import MAX_SOURCE
 
 Work = Sequence[tuple[Problem, str]]
 _AT_ONCE = 200
+TOO_LONG = f"longer than {MAX_SOURCE >> 20} MiB"
 
 
 def outcome(result: Result) -> Outcome:
@@ -65,8 +67,18 @@ def _executed(work: Work, box: Callable[[], Sandbox]) -> Iterator[Outcome]:
         return
     asked = {id(problem): problem for problem, _ in work}
     ready = dict(zip(asked, answered(list(asked.values()), box()), strict=True))
-    programs: Iterator[Program] = (ready[id(problem)].program(source) for problem, source in work)
-    yield from map(outcome, box().run(programs))
+    short = [not too_long(source) for _, source in work]
+    programs: Iterator[Program] = (
+        ready[id(problem)].program(source) for (problem, source), ok in zip(work, short, strict=True) if ok
+    )
+    found = map(outcome, box().run(programs))
+    for ok in short:
+        yield next(found) if ok else Outcome(Verdict.syntax_error, TOO_LONG)
+
+
+def too_long(source: str) -> bool:
+    """Whether a source is beyond what the sandbox takes."""
+    return len(source) > MAX_SOURCE or len(source.encode("utf-8", "surrogatepass")) > MAX_SOURCE
 
 
 def _toolchains(work: Work) -> dict[str, str]:

@@ -11,11 +11,13 @@ from codegen_eval.efficiency.robust import prepared, timed
 from codegen_eval.efficiency.scores import Score, Scored, Settings
 from codegen_eval.evaluation import Rows, Task, result_row
 from codegen_eval.records import Problem
+from codegen_eval.running import TOO_LONG, too_long
 from sandbox import Sandbox
 
 Mode = Literal["robust", "compat"]
 Work = Sequence[tuple[Problem, Sequence[str]]]
 _NOT_RUN = "its hidden tests failed"
+_TOO_LONG = f"syntax_error {TOO_LONG}"
 
 
 def score_tasks(
@@ -38,7 +40,9 @@ def score_tasks(
         CodealignError: If a reference fails or cannot be timed.
     """
     chosen = [
-        sorted({i for i, ok in zip(task.program_of, marks, strict=True) if ok})
+        sorted(
+            {i for i, ok in zip(task.program_of, marks, strict=True) if ok and not too_long(task.programs[i])}
+        )
         for task, marks in zip(tasks, right, strict=True)
     ]
     work = [
@@ -49,12 +53,16 @@ def score_tasks(
     found = PROCEDURES[mode](work, box, settings)
     for task, marks, indices in zip(tasks, right, chosen, strict=True):
         if not indices:
-            yield [_row(task, sample.sample, None, None) for sample in task.samples]
+            long = Score(False, 0.0, (), _TOO_LONG)
+            yield [
+                _row(task, sample.sample, long if ok else None, None)
+                for sample, ok in zip(task.samples, marks, strict=True)
+            ]
             continue
         scored = next(found)
         of = dict(zip(indices, scored.scores, strict=True))
         yield [
-            _row(task, sample.sample, of[index] if ok else None, scored)
+            _row(task, sample.sample, of.get(index, Score(False, 0.0, (), _TOO_LONG)) if ok else None, scored)
             for sample, index, ok in zip(task.samples, task.program_of, marks, strict=True)
         ]
 
