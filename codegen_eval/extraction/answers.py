@@ -140,6 +140,8 @@ class _Python:
 
     def find(self, text: str) -> tuple[str, Code]:
         """The reason and the code."""
+        if text.lstrip().startswith(tuple(_TAGS)) and (inside := self._tagged(text)):
+            return inside
         if whole := whole_program(text, self.asked):
             return "program", whole
         fenced = blocks(text)
@@ -175,12 +177,18 @@ class _Python:
             return "prefilled", code
         return None
 
+    def _tagged(self, text: str) -> tuple[str, Code] | None:
+        """A program between tags."""
+        inside = _between_tags(text)
+        if not inside.strip() or "```" in inside:
+            return None
+        code = program_in(inside, self.asked)
+        return None if {"no_entry_point", "unparsable"} & set(code.notes) else ("tagged", code)
+
     def _bare(self, text: str) -> tuple[str, Code] | None:
         """Code without fences."""
-        if tagged := _between_tags(text):
-            inside = program_in(tagged, self.asked)
-            if not {"no_entry_point", "unparsable"} & set(inside.notes):
-                return "tagged", inside
+        if tagged := self._tagged(text):
+            return tagged
         if not self.asked.root:
             return None
         # Where the text defines the entry point itself, it is no body, but a body may be followed by that.

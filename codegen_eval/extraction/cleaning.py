@@ -99,7 +99,8 @@ def _without_thinking(text: str) -> tuple[str, bool]:
         inside, start = opens, match.end()
     if not inside:
         kept.append(text[start:])
-    return "".join(kept), inside
+    answer = "".join(kept)
+    return (answer.lstrip("\n") if start else answer), inside
 
 
 def _without_tokens(text: str) -> str:

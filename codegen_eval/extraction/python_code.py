@@ -150,35 +150,44 @@ def _from_definition(text: str, root: str) -> str:
 
 def continuation(text: str, asked: Asked) -> Code | None:
     """The prompt and the body that continues it; None where the text is no such body."""
-    if not asked.opened or not text.strip():
-        return None
-    room = max(0, MAX_TEXT_CHARS - len(asked.prompt))
-    notes = ("too_long",) if len(text) > room else ()
-    found = _continued(text[:room], asked, ())
-    return found.noted(*notes) if found else None
+    return _first_that_continues(text, asked, [("", text)])
 
 
 def body_of(text: str, asked: Asked) -> Code | None:
     """As `continuation`, for a body that stands by itself: its indentation may be anything."""
-    found = continuation(text, asked)
-    if found is not None or not asked.opened or not _SAYS_SOMETHING.search(text[:MAX_TEXT_CHARS]):
-        return found
-    text = text[: MAX_TEXT_CHARS // 2].strip("\n")
-    first, _, rest = text.partition("\n")
-    shifted = [(asked.indent + first.lstrip() + "\n" + rest, "repaired_indent")]
-    shifted.append((textwrap.indent(textwrap.dedent(text), asked.indent), "repaired_indent"))
-    shifted.append((textwrap.indent(textwrap.dedent(text.expandtabs(4)), asked.indent), "repaired_tabs"))
+    bare = text.strip("\n")
+    if not _SAYS_SOMETHING.search(bare[:MAX_TEXT_CHARS]):
+        return continuation(text, asked)
+    if not bare[:1].isspace() and len(bare) <= MAX_TEXT_CHARS and groups(bare) is not None:
+        return None  # a body at column 0 has a `return` there, and so is no module
+    first, _, rest = bare[: MAX_TEXT_CHARS // 2].partition("\n")
+    flat = textwrap.dedent(bare[: MAX_TEXT_CHARS // 2])
+    spaced = textwrap.dedent(bare[: MAX_TEXT_CHARS // 2].expandtabs(4))
+    tries = [("", text)]
+    if rest.lstrip("\n")[:1].isspace():
+        tries.append(("repaired_indent", asked.indent + first.lstrip() + "\n" + rest))
+    tries.append(("repaired_indent", textwrap.indent(flat, asked.indent)))
+    tries.append(("repaired_tabs", textwrap.indent(spaced, asked.indent)))
+    return _first_that_continues(text, asked, tries)
+
+
+def _first_that_continues(text: str, asked: Asked, tries: Sequence[tuple[str, str]]) -> Code | None:
+    """The first body that is Python as it stands, else the first of which a part is."""
+    if not asked.opened or not text.strip():
+        return None
+    room = max(0, MAX_TEXT_CHARS - len(asked.prompt))
+    too_long = ("too_long",) if len(text) > room else ()
     head, line_break, last = asked.prompt.rpartition("\n")
-    if not last.strip():  # the prompt ends with the body's indentation
-        asked = replace(asked, prompt=head + line_break)
     for exact in (True, False):
-        for body, note in shifted:
-            if found := _continued(body, asked, (note,), exact):
-                return found
+        for note, body in tries:
+            # Where the prompt ends with the body's indentation, a body with its own does not need that.
+            outer = asked if last.strip() or not note else replace(asked, prompt=head + line_break)
+            if found := _continued(body[:room], outer, (note,) if note else (), exact):
+                return found.noted(*too_long)
     return None
 
 
-def _continued(text: str, asked: Asked, notes: tuple[str, ...], exact: bool = False) -> Code | None:
+def _continued(text: str, asked: Asked, notes: tuple[str, ...], exact: bool) -> Code | None:
     """The prompt and a body, as it stands or (unless `exact`) as far as it is Python."""
     joints = [""] if asked.prompt.endswith("\n") else ["", "\n"]
     for whole in (asked.prompt + joint + text for joint in joints):
