@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codegen_eval.extraction.parsing import MAX_TEXT_CHARS, is_code, parse_statements, salvaged
+from codegen_eval.extraction.parsing import MAX_TEXT_CHARS, is_code, salvaged
 from codegen_eval.extraction.reach import Group, groups, lacking, missing, reached
 
 _CODE_LINE = re.compile(
@@ -120,7 +120,7 @@ def program_in(code: str, asked: Asked, others: Sequence[str] = ()) -> Code:
         return found.noted(*joined, *too_long)
     left = Code(code.rstrip() + "\n", too_long)
     if not asked.root:
-        return left if parses(code) else left.noted("unparsable")
+        return left.noted("unparsable")
     if not asked.defined_by(code):
         body = body_of(code, asked)
         return body.noted("repaired_body", *too_long) if body else left.noted("no_entry_point")
@@ -310,5 +310,5 @@ def _from_others(code: str, asked: Asked, others: Sequence[str]) -> str:
 
 
 def parses(code: str) -> bool:
-    """Whether a text in bounds is Python."""
-    return len(code) <= MAX_TEXT_CHARS and parse_statements(code) is not None
+    """Whether a text in bounds is a Python module."""
+    return len(code) <= MAX_TEXT_CHARS and groups(code) is not None

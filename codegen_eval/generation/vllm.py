@@ -65,8 +65,11 @@ class VLLMBackend:
                 outputs = engine.chat(messages, settings, use_tqdm=False)
             else:
                 outputs = engine.generate(prompts, settings, use_tqdm=False)
-        except ValueError as error:
-            # A prompt longer than the window, a tokenizer without a chat template.
+        except Exception as error:
+            # A prompt longer than the window, a tokenizer without a chat template: a ValueError, or since
+            # vLLM 0.31 a class of its own.
+            if not isinstance(error, ValueError) and type(error).__name__ != "VLLMValidationError":
+                raise
             raise CodealignError(f"vLLM refuses a prompt of {requests[0].key!r} and after: {error}") from None
         texts = iter(cut_at_stop(output.outputs[0].text, sampling.stop) for output in outputs)
         return [[next(texts) for _ in range(request.count)] for request in requests]

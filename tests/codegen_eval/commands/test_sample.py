@@ -147,7 +147,7 @@ def test_a_failure_keeps_every_sample_that_was_drawn_and_the_rest_comes_later(tm
     with serving(fails) as server:
         with pytest.raises(CodealignError, match="What was drawn is kept"):
             sample.run(remote(server, tmp_path / "run", chat=True))
-        kept = len(list((tmp_path / "run" / ".parts" / "programs").glob("*.jsonl")))
+        kept = len(list((tmp_path / "run" / ".parts" / "programs").glob("[0-9]*.jsonl")))
         assert kept == server.answered >= 5
     broken = False
     # Another port, as after a restart: where the server is does not make another run.
@@ -171,10 +171,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     parts = out / ".parts" / "programs"
     with serving(slowly) as server:
         for _ in range(2):
-            before = len(list(parts.glob("*.jsonl"))) if parts.exists() else 0
+            before = len(list(parts.glob("[0-9]*.jsonl"))) if parts.exists() else 0
             process = subprocess.Popen([*command, server.url], cwd=REPO, stderr=subprocess.DEVNULL)
             deadline = time.monotonic() + 60
-            while not parts.exists() or len(list(parts.glob("*.jsonl"))) < before + 10:
+            while not parts.exists() or len(list(parts.glob("[0-9]*.jsonl"))) < before + 10:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.01)
             process.kill()

@@ -58,9 +58,10 @@ class Handler(BaseHTTPRequestHandler):
             server.most_under_way = max(server.most_under_way, server.under_way)
         try:
             if server.misdeed is None or not server.misdeed(self, body, before):
-                self.answer(200, completion(body))
+                # Counted first: a client may have the answer before this thread runs again.
                 with server.lock:
                     server.answered += 1
+                self.answer(200, completion(body))
         finally:
             with server.lock:
                 server.under_way -= 1
