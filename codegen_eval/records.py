@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """All that sampling, execution, ranking and pair building ever see of a problem."""
+    """All that sampling, execution, ranking and pair building ever see of a problem; as in `Problem`."""
 
     task_id: str
     prompt: str
     entry_point: str
+    chat: str = ""
+    language: str = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Problem:
 
     def public(self) -> Prompt:
         """The part of the problem that a model and the pair data may see."""
-        return Prompt(self.task_id, self.prompt, self.entry_point)
+        return Prompt(self.task_id, self.prompt, self.entry_point, self.chat, self.language)
 
     def source(self, completion: str | None, solution: str | None = None) -> str:
         """The source that is run for an answer: a solution as it stands, else a completion, cut at the first

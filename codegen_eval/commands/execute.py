@@ -69,9 +69,10 @@ def completions(path: Path, prompts: Sequence[Prompt]) -> dict[str, list[str]]:
                 f"{path}: {unknown('task id', sample.task_id, known)}. "
                 "Give the benchmark, data set and split that the samples were drawn for"
             )
-        if sample.completion is None:
+        if sample.completion is None or sample.solution is not None:
+            what = "has no completion" if sample.completion is None else "is the answer of a chat"
             raise CodealignError(
-                f"{path}: sample {sample.sample} of task {sample.task_id!r} has no completion; "
+                f"{path}: sample {sample.sample} of task {sample.task_id!r} {what}; "
                 "whole solutions cannot be used here, since pairs need the text after the prompt"
             )
         found[sample.task_id].append((sample.sample, sample.completion))

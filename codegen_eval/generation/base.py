@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from codegen_eval.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,69 @@ class Request:
     first: int = 0
 
 
+Batch = tuple[int, Sequence[Request]]
+Drawn = tuple[int, list[list[str]]]
+
+
 class Generator(Protocol):
     """Draws completions for a batch of requests."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:
         """For each request its completions, in order, cut at the end token or a stop text."""
         ...
+
+
+class Backend(Protocol):
+    """Draws numbered batches, several at a time where that is faster.
+
+    Attributes:
+        single: A batch should be one sample: nothing is gained by larger ones, and each is safe once drawn.
+    """
+
+    single: bool
+
+    def generate(self, batches: Sequence[Batch], sampling: Sampling) -> Iterator[Drawn]:
+        """Yields `(number, completions of its requests)` for every batch, in any order.
+
+        An error comes only after all that was drawn has been yielded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What a backend is told; which of it a backend reads is in its own page.
+
+    Attributes:
+        model: Folder, hub id, or the name that a server knows.
+        chat: Prompts are messages of a user, put in the model's chat template.
+        dtype: Of the weights, for backends that load them.
+        device: Torch device.
+        workers: Processes.
+        engine: Arguments of an engine, as vLLM's.
+        base_url: Of a server.
+        api_key_env: Name of the environment variable that holds the server's key; its value is never stored.
+        concurrency: Requests at a time.
+        timeout: Seconds in which a request must be answered.
+        retries: Further attempts of a request that failed for a reason that may pass.
+        body: Further fields of a request; null takes a field out.
+    """
+
+    model: str
+    chat: bool = False
+    dtype: str = "auto"
+    device: str | None = None
+    workers: int | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str | None = None
+    api_key_env: str | None = None
+    concurrency: int = 16
+    timeout: float = 600.0
+    retries: int = 8
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+# A backend is opened before the run directory is: cheap, with an error for what cannot work.
+GENERATORS: Registry[Callable[[BackendOptions], Backend]] = Registry(
+    "generation backend", "codealign.generators", package="codegen_eval.generation"
+)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.generation.base import Request, Sampling
+from codegen_eval.generation.base import GENERATORS, Backend, BackendOptions, Request, Sampling
 from codegen_eval.generation.sampling import choose_tokens, sample_generator
 from codegen_eval.records import cut_at_stop
 
@@ -95,12 +95,32 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-class HFGenerator:
-    """Backend over a loaded model and tokenizer."""
+@GENERATORS.register("hf")
+def open_hf(options: BackendOptions) -> Backend:
+    """Our own loop over transformers' models: `model`, `dtype`, `device`, `workers`, `chat`."""
+    from codegen_eval.generation.pool import open_pool
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    return open_pool(options)
+
+
+class HFGenerator:
+    """Draws with a loaded model and tokenizer.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        chat: Prompts are messages of a user and go through the tokenizer's chat template.
+
+    Raises:
+        CodealignError: For `chat` where the tokenizer has no template.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, chat: bool = False) -> None:
+        if chat and not tokenizer.chat_template:
+            raise CodealignError("the model's tokenizer has no chat template; draw without --chat")
         self.model = model
         self.tokenizer = tokenizer
+        self.chat = chat
         ends = model.generation_config.eos_token_id
         self.ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
 
@@ -121,11 +141,20 @@ class HFGenerator:
         )
         return [[cut_at_stop(next(texts), sampling.stop) for _ in range(r.count)] for r in requests]
 
+    def _tokens(self, prompt: str) -> list[int]:
+        if not self.chat:
+            return list(self.tokenizer.encode(prompt))
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        # The template writes the beginning token itself.
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
     def encode(self, requests: Sequence[Request], sampling: Sampling) -> tuple[Tensor, Tensor]:
         """Left-padded prompt tokens and their mask, both (requests, length)."""
         import torch
 
-        rows = [self.tokenizer.encode(r.prompt) for r in requests]
+        rows = [self._tokens(r.prompt) for r in requests]
         window = getattr(self.model.config, "max_position_embeddings", None)
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
         if window is not None and len(rows[longest]) + sampling.max_new_tokens > window:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 
-from codegen_eval.generation.base import Generator, Request, Sampling
+from codegen_eval.generation.base import BackendOptions, Batch, Drawn, Generator, Request, Sampling
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,14 +21,16 @@ class GeneratorPool:
     number of workers nor on which of them drew it.
     """
 
-    def __init__(self, model: str, *, dtype: str, device: str | None, workers: int) -> None:
-        self._arguments = (model, dtype, device)
+    single = False
+
+    def __init__(
+        self, model: str, *, dtype: str, device: str | None, workers: int, chat: bool = False
+    ) -> None:
+        self._arguments = (model, dtype, device, chat)
         self._workers = workers
         self._own: Generator | None = None
 
-    def generate(
-        self, batches: Sequence[tuple[int, Sequence[Request]]], sampling: Sampling
-    ) -> Iterator[tuple[int, list[list[str]]]]:
+    def generate(self, batches: Sequence[Batch], sampling: Sampling) -> Iterator[Drawn]:
         """Yields `(number, completions of its requests)` for every numbered batch, in any order."""
         if self._workers == 1 or len(batches) < 2:
             self._own = self._own or _loaded(*self._arguments)
@@ -51,21 +53,36 @@ class GeneratorPool:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def open_pool(options: BackendOptions) -> GeneratorPool:
+    """The pool over a folder or hub id; one worker a core on a CPU, one with a GPU, where not told."""
+    from codegen_eval.generation.hf import check_folder
+
+    check_folder(options.model)
+    workers = options.workers
+    if workers is None:
+        import torch
+
+        workers = 1 if options.device or torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    return GeneratorPool(
+        options.model, dtype=options.dtype, device=options.device, workers=workers, chat=options.chat
+    )
+
+
 _generator: Generator | None = None
-_arguments: tuple[str, str, str | None]
+_arguments: tuple[str, str, str | None, bool]
 
 
-def _start(model: str, dtype: str, device: str | None, parent: int) -> None:
+def _start(model: str, dtype: str, device: str | None, chat: bool, parent: int) -> None:
     """Notes what the worker will load; the worker dies with the process that started it."""
     global _arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    _arguments = (model, dtype, device)
+    _arguments = (model, dtype, device, chat)
 
 
-def _loaded(model: str, dtype: str, device: str | None) -> Generator:
+def _loaded(model: str, dtype: str, device: str | None, chat: bool) -> Generator:
     import torch
 
     from codegen_eval.generation.hf import HFGenerator, load_model
@@ -73,7 +90,7 @@ def _loaded(model: str, dtype: str, device: str | None) -> Generator:
     if device in (None, "cpu"):
         # Text must not depend on how many cores there are, and small models gain nothing from threads.
         torch.set_num_threads(1)
-    return HFGenerator(*load_model(model, dtype=dtype, device=device))
+    return HFGenerator(*load_model(model, dtype=dtype, device=device), chat=chat)
 
 
 def _draw(requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:

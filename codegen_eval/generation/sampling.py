@@ -17,6 +17,12 @@ def sample_generator(seed: int, key: str, sample: int) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
 
 
+def sample_seed(seed: int, key: str, sample: int) -> int:
+    """A seed for engines that draw themselves: 31 bits, which every one of them takes."""
+    digest = hashlib.sha256(f"{seed}/{key}/{sample}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
 def choose_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
     """Inverse-CDF sampling from temperature-scaled, nucleus-truncated logits.
 
