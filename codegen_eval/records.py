@@ -20,6 +20,8 @@ class Prompt:
     entry_point: str
     chat: str = ""
     language: str = "python"
+    continues: bool = True
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class Problem:
 
     def public(self) -> Prompt:
         """The part of the problem that a model and the pair data may see."""
-        return Prompt(self.task_id, self.prompt, self.entry_point, self.chat, self.language)
+        about = (self.chat, self.language, self.continues, self.stop)
+        return Prompt(self.task_id, self.prompt, self.entry_point, *about)
 
     def source(self, completion: str | None, solution: str | None = None) -> str:
         """The source that is run for an answer: a solution as it stands, else a completion, cut at the first

@@ -18,7 +18,7 @@ from sandbox.verdict import Level
 
 if TYPE_CHECKING:
     from codegen_eval.evaluation import Task
-    from codegen_eval.records import Problem
+    from codegen_eval.records import Problem, Sample
 
 DESCRIPTION = (
     "Runs samples on a benchmark's hidden tests: pass@k and eff@k with 95 % intervals over problems."
@@ -45,6 +45,8 @@ class EvalConfig(Config):
     """The k of pass@k; where not given, those of 1, 10, 100 that every task has samples for."""
     allow_partial: bool = False
     """Score only the tasks that have samples instead of refusing."""
+    extract: Literal["off", "benchmark", "auto", "first", "last", "longest"] = "off"
+    """Take the program out of chat answers; benchmark: by the rule that the benchmark names, else auto."""
     efficiency: bool = True
     """Say how many right programs are slow, where the benchmark has graded inputs."""
     slow_ratio: PositiveFloat = 5.0
@@ -97,6 +99,8 @@ def run(config: EvalConfig) -> RunDir:
 
     problems = _problems(config)
     samples = read_samples(config.samples, [problem.task_id for problem in problems])
+    if config.extract != "off":
+        samples = _extracted(config.extract, problems, samples)
     tasks = group(problems, samples, partial=config.allow_partial)
     ks = feasible_k(config.k, tasks)
     inputs = {"samples": sample_source(config.samples)}
@@ -150,6 +154,18 @@ def _problems(config: EvalConfig) -> list[Problem]:
     }
     kept = [problem for problem in problems if problem.task_id not in absent]
     return [replace(p, limits=replace(p.limits, **given)) if given and p.limits else p for p in kept]
+
+
+def _extracted(rule: str, problems: Sequence[Problem], samples: Sequence[Sample]) -> list[Sample]:
+    """The programs in the samples' texts."""
+    from codegen_eval.extraction import extract_samples
+
+    of = {problem.task_id: problem for problem in problems}
+    found: list[Sample] = []
+    for sample in samples:
+        own = of[sample.task_id].meta.get("extraction", "auto") if sample.task_id in of else "auto"
+        found += extract_samples([sample], of, rule=own if rule == "benchmark" else rule)  # type: ignore[arg-type]
+    return found
 
 
 def _write_formats(

@@ -183,9 +183,16 @@ def _program_text(prompt: Prompt, config: SampleConfig) -> str:
     return config.chat_template.replace("{prompt}", prompt.chat or prompt.prompt)
 
 
-def sampling_for(kind: str, config: SampleConfig) -> Sampling:
-    """How it is drawn."""
-    stops: tuple[str, ...] = () if config.chat else PROGRAM_STOPS
+def sampling_for(kind: str, config: SampleConfig, prompts: Sequence[Prompt]) -> Sampling:
+    """How it is drawn. Where no stop texts are given, programs end at those of the benchmark, else at what
+    follows a function's body; answers in chat and programs that stand alone end where the model ends them.
+    """
+    own = {prompt.stop for prompt in prompts}
+    stops: tuple[str, ...] = own.pop() if len(own) == 1 else ()
+    if not stops and not config.chat and all(prompt.continues for prompt in prompts):
+        stops = PROGRAM_STOPS
+    if config.chat:
+        stops = ()
     test_stops = () if config.chat else TEST_STOPS
     if kind == "programs":
         stops = stops if config.program_stops is None else config.program_stops
@@ -260,7 +267,7 @@ def _build(
 
     def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         work = [(number, [request for _, request in parts[number]]) for number in pending]
-        drawn = backend.generate(work, sampling_for(kind, config))
+        drawn = backend.generate(work, sampling_for(kind, config, prompts))
         for number, texts in track(drawn, len(pending), f"sampling {kind}"):
             yield (
                 number,

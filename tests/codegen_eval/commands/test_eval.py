@@ -211,3 +211,16 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(
     )
     for name in ("sample_results.jsonl", "results.json"):
         assert (run / name).read_bytes() == (tmp_path / "calm" / name).read_bytes()
+
+
+@pytest.mark.sandbox
+def test_programs_are_taken_out_of_chat_answers(dataset: Path, tmp_path: Path) -> None:
+    fenced = "Sure!\n\n```python\ndef add(x):\n    return x + {i}\n```\nIt adds {i}.\n"
+    rows = [{"task_id": f"Add/{i}", "solution": fenced.format(i=i)} for i in range(1, TASKS + 1)]
+    chat = write(tmp_path / "chat.jsonl", rows)
+    assert main(arguments(dataset, chat, tmp_path / "raw")) == 0
+    assert results(tmp_path / "raw")["pass_at_k"]["1"]["value"] == 0.0
+    assert main(arguments(dataset, chat, tmp_path / "run", "--extract", "auto")) == 0
+    assert results(tmp_path / "run")["pass_at_k"]["1"]["value"] == 1.0
+    row = json.loads((tmp_path / "run/sample_results.jsonl").read_text().splitlines()[0])
+    assert row["extraction"] == "fenced" and row["solution"].startswith("def add")
