@@ -26,6 +26,8 @@ from codegen_eval.runs import read_jsonl
 from tests.conftest import REPO
 
 SMALL = {"until": "pairs", "problems": 12, "programs": 4, "tests": 2}
+# Each kill costs the imports of all steps once more; continuous integration makes ten.
+KILLS = int(os.environ.get("CODEALIGN_KILLS", "4"))
 FLAGS = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
 
 
@@ -50,7 +52,7 @@ def left_behind(mark: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.sandbox
 @pytest.mark.timeout(550)
-def test_killed_at_ten_random_moments_the_chain_makes_the_same_pairs(tmp_path: Path) -> None:
+def test_killed_at_random_moments_the_chain_makes_the_same_pairs(tmp_path: Path) -> None:
     mark = f"mark-{uuid.uuid4()}"
     environment = {**os.environ, "CODEALIGN_TEST_MARK": mark}
 
@@ -69,11 +71,11 @@ def test_killed_at_ten_random_moments_the_chain_makes_the_same_pairs(tmp_path: P
     duration = time.monotonic() - begun
     assert wanted
     rng = Random(7)
-    # A chain that comes to its end before ten kills is compared, and the next one is killed in its place.
+    # A chain that comes to its end before all kills is compared, and the next one is killed in its place.
     chains = (f"killed-{number}" for number in itertools.count())
     out = next(chains)
     kills = 0
-    while kills < 10:
+    while kills < KILLS:
         process = start(out)
         try:
             # Imports are the first seconds of every start; moments are drawn over what follows.
