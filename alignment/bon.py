@@ -25,8 +25,6 @@ from codegen_eval.errors import CodealignError, unknown
 Ties = Literal["average", "last", "first"]
 TIES: tuple[Ties, ...] = get_args(Ties)
 
-_ROWS = 64  # prompts in one go: bounds the memory of the order, keeps it in cache
-
 
 def kl_bon(n: ArrayLike) -> FloatArray:
     """KL of best-of-n from the sampling policy in nats, ln n - (n-1)/n.
@@ -119,22 +117,23 @@ def rank_pool(proxy: ArrayLike, gold: ArrayLike, *, ties: Ties = "average") -> R
                 f"the {name} score of prompt {prompt}, sample {sample} is {array[prompt, sample]}"
             )
     ranked = RankedPool(np.empty_like(second), np.empty_like(first))
-    for start in range(0, len(first), _ROWS):
-        rows = slice(start, start + _ROWS)
-        ranked.gold[rows], ranked.proxy[rows] = _sorted(first[rows], second[rows], ties)
+    for row in range(len(first)):
+        _sort_into(ranked.proxy[row], ranked.gold[row], first[row], second[row], ties)
     return ranked
 
 
-def _sorted(proxy: FloatArray, gold: FloatArray, ties: Ties) -> tuple[FloatArray, FloatArray]:
-    """Gold and proxy of some prompts in the proxy's order, ties settled."""
+def _sort_into(
+    proxy_out: FloatArray, gold_out: FloatArray, proxy: FloatArray, gold: FloatArray, ties: Ties
+) -> None:
+    """Writes one prompt's scores in the proxy's order, ties settled."""
     if ties == "first":  # the stable order of the reversed pool: the earliest of equals comes last
-        proxy, gold = proxy[:, ::-1], gold[:, ::-1]
-    order = np.argsort(proxy, axis=1, kind=None if ties == "average" else "stable")
-    proxy, gold = np.take_along_axis(proxy, order, 1), np.take_along_axis(gold, order, 1)
-    if ties == "average":
-        for row in np.flatnonzero((proxy[:, 1:] == proxy[:, :-1]).any(axis=1)):
-            gold[row] = _averaged(proxy[row], gold[row])
-    return gold, proxy
+        proxy, gold = proxy[::-1], gold[::-1]
+    order = proxy.argsort(kind=None if ties == "average" else "stable")
+    # "clip" spares a copy; an order is never out of bounds.
+    proxy.take(order, out=proxy_out, mode="clip")
+    gold.take(order, out=gold_out, mode="clip")
+    if ties == "average" and (proxy_out[1:] == proxy_out[:-1]).any():
+        gold_out[:] = _averaged(proxy_out, gold_out)
 
 
 def _averaged(proxy: FloatArray, gold: FloatArray) -> FloatArray:
