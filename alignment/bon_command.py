@@ -107,8 +107,8 @@ def _on_one_scale(pool: Pool, config: BonConfig) -> Pool:
         return pool.calibrated(read_pool(config.calibration, gold=False).scales(config.floor))
     if len(pool.members) > 1 and set(config.select) != {"single"} and not config.uncalibrated:
         raise CodealignError(
-            f"the {len(pool.members)} members are on no common scale: give --calibration FILE (a scored pool), "
-            "or --uncalibrated if their scores are comparable as they are, e.g. pass rates"
+            f"the {len(pool.members)} members are on no common scale: give --calibration FILE (a scored "
+            "pool), or --uncalibrated if their scores are comparable as they are, e.g. pass rates"
         )
     return pool
 

@@ -1,4 +1,4 @@
-"""Curves of gold reward over n for the objectives of an ensemble, with intervals over prompts and fitted laws."""
+"""Gold reward over n for single members and ensembles, with intervals over prompts and fitted laws."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def curve(
     scores: Sequence[FloatArray],
     gold: Sequence[FloatArray],
     selector: Selector,
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: Settings = Settings(),
 ) -> Curve:
     """One curve from a scored pool.
 

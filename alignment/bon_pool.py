@@ -77,8 +77,8 @@ def read_pool(path: Path, *, gold: bool = True) -> Pool:
         scores = row.get("scores")
         if not isinstance(scores, dict) or not scores or "task_id" not in row:
             raise CodealignError(
-                f'{where}: a row of a pool is {{"task_id": ..., "scores": {{member: number}}, "gold": number}}, '
-                f"this one has {', '.join(row) or 'no keys'}"
+                f'{where}: a row of a pool is {{"task_id": ..., "scores": {{member: number}}, "gold": '
+                f"number}}, this one has {', '.join(row) or 'no keys'}"
             )
         members = members or tuple(scores)
         if set(scores) != set(members):
@@ -118,7 +118,7 @@ def score_pool(
         run: An open run directory; pool.jsonl appears in it and is the cache.
 
     Raises:
-        CodealignError: For rows without the columns, or a member that does not give one finite number a sample.
+        CodealignError: For rows without the columns, or a member without one finite number a sample.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for i, row in enumerate(samples):
