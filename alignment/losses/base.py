@@ -139,8 +139,11 @@ class Loss:
         given = {name: tensors[name] for name in (*self.inputs, *self.optional) if name in tensors}
         options = {name: tensors.get(name, value) for name, value in self.options.items()}
         result = self.function(**given, **options)
-        parts = (result.losses, result.chosen_rewards, result.rejected_rewards)
-        if not all(bool(part.isfinite().all()) for part in parts if part is not None):
+        # Padding of inputs by token may hold anything; what counts of them is in the results.
+        parts = [value for value in given.values() if value.ndim == 1]
+        parts += [result.losses, result.chosen_rewards, result.rejected_rewards]
+        finite = [part.isfinite().all() for part in parts if part is not None]
+        if not torch.stack(finite).all():  # one wait for the device
             raise _not_finite(self.name, given)
         return result
 
