@@ -105,6 +105,11 @@ def _number(value: Any, what: str) -> float:
     raise CodealignError(f"{what} must be a finite number, got {value!r}")
 
 
+def _plain(value: Any) -> Any:
+    """A member's score as Python's number, where it is a tensor or an array's element."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def score_pool(
     samples: Sequence[Mapping[str, Any]],
     members: Mapping[str, Callable[..., Sequence[float | None]]],
@@ -147,11 +152,8 @@ def _scored_rows(
         given = list(member(prompts=prompts, completions=completions, **columns))
         if len(given) != len(rows):
             raise CodealignError(f"member {name!r} gave {len(given)} scores for {len(rows)} samples")
-        scores[name] = [
-            _number(value.item() if hasattr(value, "item") else value, f"member {name!r}, sample {i} of task "
-                    f"{rows[0]['task_id']!r}: its score")
-            for i, value in enumerate(given)
-        ]  # fmt: skip
+        what = f"member {name!r}, sample {{}} of task {rows[0]['task_id']!r}: its score"
+        scores[name] = [_number(_plain(value), what.format(i)) for i, value in enumerate(given)]
     return [
         {
             "task_id": str(row["task_id"]),

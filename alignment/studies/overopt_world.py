@@ -231,11 +231,11 @@ class Members:
                 optimizer.step()
                 schedule.step()
 
-    @torch.no_grad()
     def score(self, answers: Tensor) -> Tensor:
         """Scores by every member, (ensembles, answers, tokens) to (ensembles, answers, members)."""
         spread = answers.repeat_interleave(self._world.members, dim=0)
-        rewards = self._forward(spread).view(self._ensembles, self._world.members, -1)
+        with torch.no_grad():
+            rewards = self._forward(spread).view(self._ensembles, self._world.members, -1)
         return rewards.transpose(1, 2)
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def _scores(members: Members, answers: Sequence[FloatArray | Any]) -> FloatArray
     import torch
 
     flat = torch.from_numpy(np.stack([a.reshape(-1, a.shape[-1]) for a in answers]))
-    scores = members.score(flat).double().numpy()
+    scores: FloatArray = members.score(flat).double().numpy()
     return scores.reshape(len(answers), *answers[0].shape[:2], -1)
 
 
