@@ -200,7 +200,7 @@ def table(outcomes: dict[str, Outcome], seeds: int) -> str:
     lines.append("|---" * (len(first.ns) + 1) + "|")
     lines.append("| KL | " + " | ".join(f"{kl:.2f}" for kl in first.kl) + " |")
     for name, c in main.curves.items():
-        lines.append(f"| {name} | " + " | ".join(f"{gold:.2f}" for gold in c.gold) + " |")
+        lines.append(f"| {name} | " + " | ".join(_two(gold) for gold in c.gold) + " |")
     lines += ["", "Fits of d (a - b d) with d = sqrt(KL), gold counted from n = 1:", ""]
     lines += ["| selector | a | b | residual | fitted peak, KL |", "|---" * 5 + "|"]
     for name, c in main.curves.items():
@@ -211,12 +211,17 @@ def table(outcomes: dict[str, Outcome], seeds: int) -> str:
     lines += ["| setting | " + " | ".join(SELECTORS) + " | member accuracy | spread on odd answers |"]
     lines.append("|---" * (3 + len(SELECTORS)) + "|")
     for name, outcome in outcomes.items():
-        ends = [f"{c.gold.max():.2f} to {c.gold[-1]:.2f}" for c in outcome.curves.values()]
+        ends = [f"{_two(c.gold.max())} to {_two(c.gold[-1])}" for c in outcome.curves.values()]
         spread = "-" if np.isnan(outcome.odd_spread) else f"{outcome.odd_spread:.1f}"
         lines.append(f"| {name} | " + " | ".join(ends) + f" | {outcome.accuracy:.2f} | {spread} |")
     lines += ["", f"Criterion, {MAIN}:", ""]
     lines += [f"- {'yes' if held else 'no'}: {claim}" for claim, held in main.criterion().items()]
     return "\n".join(lines) + "\n"
+
+
+def _two(value: float) -> str:
+    """Two decimals, without a minus sign before 0."""
+    return f"{round(float(value), 2) + 0.0:.2f}"
 
 
 def main(argv: Sequence[str]) -> int:
