@@ -38,6 +38,10 @@ ALIASES = {
 """Other names of the same losses, most of them TRL's. TRL's `ipo` is not here: it is our `ipo_avg`."""
 
 
+PER_PAIR = ("label_smoothing", "win_prob")
+"""Options to which a batch may give a value per pair, by a tensor of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class LossResult:
     """What a loss says of one batch.
@@ -125,7 +129,7 @@ class Loss:
         return replace(self, options=self.options | options)
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> LossResult:
-        """Computes the loss; a tensor that bears an option's name gives that option a value per pair.
+        """Computes the loss; a tensor named as an option of `PER_PAIR` gives that option a value per pair.
 
         Raises:
             CodealignError: If an input is missing, shapes differ, an option is out of its range, or the
@@ -137,7 +141,9 @@ class Loss:
                 f"the loss {self.name!r} needs {', '.join(absent)}; the batch has: {', '.join(tensors)}"
             )
         given = {name: tensors[name] for name in (*self.inputs, *self.optional) if name in tensors}
-        options = {name: tensors.get(name, value) for name, value in self.options.items()}
+        options = self.options | {
+            name: tensors[name] for name in PER_PAIR if name in self.options and name in tensors
+        }
         result = self.function(**given, **options)
         # Padding of inputs by token may hold anything; what counts of them is in the results.
         parts = [value for value in given.values() if value.ndim == 1]

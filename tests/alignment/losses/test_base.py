@@ -147,6 +147,11 @@ def test_smoothing_a_pair_comes_with_the_batch() -> None:
         torch.testing.assert_close(found[row], alone)
 
 
+def test_a_column_that_happens_to_bear_an_options_name_changes_nothing() -> None:
+    tensors = batch() | {"beta": torch.full((4,), 9.0), "alpha": torch.zeros(4)}
+    torch.testing.assert_close(make_loss("tdpo2")(tensors).losses, make_loss("tdpo2")(batch()).losses)
+
+
 def test_smoothing_of_another_number_of_pairs_is_refused() -> None:
     tensors = batch() | {"label_smoothing": torch.tensor([0.1, 0.2])}
     with pytest.raises(CodealignError, match=r"one a pair \(4\)"):
