@@ -25,7 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("codegen_eval.commands.compare", "two evaluations of the same problems: is one better?"),
     "explain": ("codegen_eval.commands.explain", "why two evaluations of one model differ"),
     "report": ("codegen_eval.commands.report", "one self-contained HTML page, before against after"),
+    "bon": ("alignment.bon_command", "what the best of n samples by a reward is worth, for any n"),
     "quickstart": ("alignment.quickstart", "the whole chain on the embedded model and benchmark"),
+    "reproduce": ("alignment.studies.reproduce", "repeat a paper's experiment"),
     "serve-sandbox": ("codegen_eval.commands.serve_sandbox", "serve the sandbox over HTTP"),
     "doctor": ("codegen_eval.commands.doctor", "show what this machine allows the sandbox"),
 }

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from golden_alignment import BON_SECTIONS, PREFERENCE_KINDS
 from golden_handlers import EFF_KINDS, RANKING_PARTS
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).parent)
@@ -36,6 +37,23 @@ def expand_eff(data: dict[str, Any]) -> list[tuple[str, dict[str, Any], Check | 
     """One entry a vector."""
     vectors = [*data["vectors"], *data.get("score_vectors", [])]
     return [(v["id"], v, known(EFF_KINDS, v["kind"])) for v in vectors]
+
+
+def expand_preference(data: dict[str, Any]) -> list[tuple[str, dict[str, Any], Check | None]]:
+    """One entry a vector."""
+    return [(v["id"], v, known(PREFERENCE_KINDS, v["kind"])) for v in data["vectors"]]
+
+
+def expand_bon(data: dict[str, Any]) -> list[tuple[str, dict[str, Any], Check | None]]:
+    """One entry a case of a section; a section that holds one case is no list."""
+    rows: list[tuple[str, dict[str, Any], Check | None]] = []
+    for kind, content in data.items():
+        if kind in ("format", "conventions"):
+            continue
+        cases = content if isinstance(content, list) else [content]
+        for i, case in enumerate(cases):
+            rows.append((f"{kind}-{i}", {**case, "kind": kind}, known(BON_SECTIONS, kind)))
+    return rows
 
 
 def known(table: dict[str, Check | None], kind: str) -> Check | None:
@@ -58,9 +76,9 @@ def unknown_kind(kind: str, table: dict[str, Check | None]) -> Check:
 SCHEMAS: dict[str, Callable[[dict[str, Any]], list[Any]] | None] = {
     "ranking.json": expand_ranking,
     "eff_at_k.json": expand_eff,
-    "preference.json": None,
+    "preference.json": expand_preference,
     "rl.json": None,
-    "bon.json": None,
+    "bon.json": expand_bon,
 }
 
 

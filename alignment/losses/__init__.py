@@ -1,0 +1,1 @@
+"""Losses on preference data: pure functions on log-probabilities, chosen by name (`base.make_loss`)."""
