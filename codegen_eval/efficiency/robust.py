@@ -2,16 +2,16 @@
 
 Departs from the authors' procedure in how times are found: CPU time, read outside the program's process;
 reference and program in turn on one core, in a fresh process every round; calls too short for the clock in
-rows; the least of the repeats counts, since noise only adds; what varies is timed again, and so is all of it
-where a loop that is always the same varied by more than `NOISE`. Whether a program is right is decided
-elsewhere (grading.py), with limits that have nothing to do with the score's.
+rows; the least of the repeats counts, since noise only adds, and a call is timed until its two least halves
+of repeats agree. Whether a program is right is decided elsewhere (grading.py), with limits that have nothing
+to do with the score's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ from codegen_eval.metrics.enamel import score_levels, time_limit
 from codegen_eval.records import Problem
 from sandbox import Sandbox, TimingJob
 
-NOISE = 0.1
-MOST_TRIES = 3
+SETTLED = 0.03
+MOST_TRIES = 6
 ROW_SECONDS = 0.001
 LEAST = 1e-8  # seconds; no call takes less, but the difference of two clocks may be nothing
 Times = NDArray[np.float64]
@@ -92,33 +92,20 @@ def _times(
     where a call was stopped or did not give what it gave before.
     """
     levels = [level for level, weight in enumerate(measure.graded.hardness) if weight > 0]
-    timed = [level for level in levels if level < completed]
     problem = measure.problem
     out = np.full((1 + len(sources), len(measure.graded.levels)), np.nan)
-    least: Times | None = None
     noise = 0.0
-    for _ in range(MOST_TRIES):
-        jobs = [_job(measure, [problem.reference, *sources], timed, settings)]
-        if rest := [level for level in levels if level not in timed]:
-            jobs.append(_job(measure, [problem.reference], rest, settings))
-        found = list(box.measure(job for job in jobs if job.calls))
-        noise = max(timing.noise for timing in found)
-        seconds = np.full((1 + len(sources), sum(len(job.calls) for job in jobs)), np.nan)
-        at = 0
-        for timing in found:
-            rows, columns = timing.seconds.shape
-            seconds[:rows, at : at + columns] = timing.seconds
-            at += columns
-        least = seconds if least is None else np.minimum(least, seconds)
-        if noise <= NOISE:
-            break
-    assert least is not None
-    at = 0
-    for level in timed + [level for level in levels if level not in timed]:
-        count = len(measure.graded.levels[level])
-        cells = least[:, at : at + count]
-        out[:, level] = np.maximum(cells.max(axis=1), LEAST)
-        at += count
+    for chosen, timed in (
+        ([problem.reference, *sources], [level for level in levels if level < completed]),
+        ([problem.reference], [level for level in levels if level >= completed]),
+    ):
+        if not timed:
+            continue
+        least, varied = _least(measure, chosen, timed, box, settings)
+        noise = max(noise, varied)
+        counts = [len(measure.graded.levels[level]) for level in timed]
+        for level, cells in zip(timed, np.split(least, np.cumsum(counts)[:-1], axis=1), strict=True):
+            out[: len(chosen), level] = np.maximum(cells.max(axis=1), LEAST)
     if not np.all(np.isfinite(out[0, levels])):
         raise CodealignError(
             f"{problem.task_id}: the reference could not be timed: {out[0, levels].tolist()}"
@@ -126,19 +113,47 @@ def _times(
     return out, noise
 
 
-def _job(measure: Yardstick, sources: Sequence[str], levels: Sequence[int], settings: Settings) -> TimingJob:
+def _least(
+    measure: Yardstick, sources: Sequence[str], levels: Sequence[int], box: Sandbox, settings: Settings
+) -> tuple[Times, float]:
+    """The least seconds (sources, calls) on some levels, and how much the machine varied.
+
+    Half of the repeats are made at a time, by new processes; a call is timed until the two least halves of
+    every source agree to `SETTLED`, or `MOST_TRIES` have been made.
+    """
     calls = [call for level in levels for call in measure.graded.levels[level]]
-    answers: list[Any] = [answer for level in levels for answer in measure.answers[level]]
-    return TimingJob(
-        sources,
-        measure.problem.entry_point,
-        calls,
-        settings.repeats,
-        measure.limits,
-        # A checker of the benchmark's own takes answers that differ from the reference's.
-        expected=None if measure.graded.checker else answers,
-        row_seconds=ROW_SECONDS,
-    )
+    answers = [answer for level in levels for answer in measure.answers[level]]
+    halves: list[Times] = []
+    noise = 0.0
+    left = list(range(len(calls)))
+    while left and len(halves) < MOST_TRIES:
+        job = TimingJob(
+            sources,
+            measure.problem.entry_point,
+            [calls[i] for i in left],
+            max(1, settings.repeats // 2),
+            measure.limits,
+            spread=math.inf,
+            # A checker of the benchmark's own takes answers that differ from the reference's.
+            expected=None if measure.graded.checker else [answers[i] for i in left],
+            row_seconds=ROW_SECONDS,
+        )
+        (timing,) = box.measure([job])
+        noise = max(noise, timing.noise)
+        half = np.full((len(sources), len(calls)), np.inf if halves else np.nan)
+        half[:, left] = timing.seconds
+        halves.append(half)
+        if len(halves) > 1:
+            left = [i for i in left if not _settled(np.stack([h[:, i] for h in halves]))]
+    return np.minimum.reduce(halves), noise
+
+
+def _settled(found: Times) -> bool:
+    """Whether the two least of each source's times (tries, sources) agree; what has no time is settled."""
+    ordered = np.sort(found, axis=0)
+    first, second = np.maximum(ordered[0], LEAST), np.maximum(ordered[1], LEAST)
+    with np.errstate(invalid="ignore"):
+        return bool(np.all((second <= (1 + SETTLED) * first) | ~np.isfinite(first) | np.isnan(second)))
 
 
 def _score(measure: Yardstick, given: Grade, reference: Times, times: Times, alpha: float) -> Score:

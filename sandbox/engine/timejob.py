@@ -65,6 +65,7 @@ class TimeJob:
         self._failed: list[list[float | None]] = [[None] * len(calls) for _ in sources]
         self._open = [set(range(len(calls))) for _ in sources]
         self._timeouts = [0] * len(sources)
+        self._cold: set[int] = set()  # programs that a call for warming up ended
         self._calibration: list[float] = []
         self._idle = [Idle() for _ in calls]
         self._counter: Instructions | None = None
@@ -92,7 +93,7 @@ class TimeJob:
             )
 
     def _start(self, worker: Worker, source: bytes, entry: str, calls: int) -> Generator[None, None, Session]:
-        solution = worker.load(source, entry, self.limits, 2 * calls)
+        solution = worker.load(source, entry, self.limits, 2 * calls + 1)
         found = yield from next_frame(solution, self.tries)
         if found is not None and found[0] == wire.LOADED:
             self._pin(solution.pid)
@@ -135,7 +136,7 @@ class TimeJob:
 
     def _pass(self, worker: Worker, index: int, start: int) -> Generator[None, None, int]:
         """Time calls from `start` on in one process; where the next process must go on."""
-        solution = yield from self._start(worker, self.sources[index], self.entry, len(self.calls) - start)
+        solution = yield from self._warm(worker, index, start)
         position = start
         if solution.reason or solution.over:
             self._open[index].clear()
@@ -149,6 +150,27 @@ class TimeJob:
                 break
         yield from self._end(worker)
         return position
+
+    def _warm(self, worker: Worker, index: int, start: int) -> Generator[None, None, Session]:
+        """A process that has made another call than the first: imports within the function and first touches
+        of memory are no part of any call, and must not make the first one look like one that the others only
+        remember. A program that such a call ends is timed without.
+        """
+        source, calls = self.sources[index], len(self.calls) - start
+        solution = yield from self._start(worker, source, self.entry, calls)
+        other = start + 1
+        if solution.reason or solution.over or not self.row_seconds:
+            return solution
+        if index in self._cold or other not in self._open[index]:
+            return solution
+        answer, _ = yield from self._row(worker, solution, self.calls[other])
+        if answer is None:
+            while not solution.over:
+                yield
+            self._cold.add(index)
+            yield from self._end(worker)
+            solution = yield from self._start(worker, source, self.entry, calls)
+        return solution
 
     def _call(
         self, worker: Worker, solution: Session, index: int, position: int
