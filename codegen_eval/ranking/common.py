@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codegen_eval.errors import CodealignError
 from codegen_eval.registry import Registry
 
 BoolArray = NDArray[np.bool_]
@@ -30,6 +32,8 @@ class View:
         rng: Generator of this problem alone, so that order and number of problems do not matter.
         alpha_xy: B4's prior count of right programs and right tests; None = default for the matrix.
         beta_0: B4's prior count of failures of wrong programs on wrong tests; None = default for the matrix.
+        damping: CodeDPO's d.
+        sweeps: CodeDPO's T.
     """
 
     passed: BoolArray
@@ -38,6 +42,8 @@ class View:
     rng: np.random.Generator
     alpha_xy: float | None = None
     beta_0: float | None = None
+    damping: float = 0.85
+    sweeps: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,14 @@ class Ranking:
         informative: Whether the ranking separates any two programs.
         kind: What a difference of two scores means: log odds, an order only, or nothing.
         parameters: Settings in force, for the record.
+        test_scores: (tests,) float64, higher is better; None where the method does not score tests.
     """
 
     scores: FloatArray
     levels: tuple[tuple[int, ...], ...]
     kind: ScoreKind
     parameters: dict[str, float]
+    test_scores: FloatArray | None = None
 
     @property
     def best(self) -> tuple[int, ...]:
@@ -89,26 +97,32 @@ class ConsensusSets:
 
 
 def as_passed(passed: ArrayLike) -> BoolArray:
-    """A two-dimensional pass matrix as booleans; ValueError for other shapes and for values besides 0 and
-    1.
+    """A two-dimensional pass matrix as booleans; CodealignError for other shapes and for values besides 0
+    and 1.
     """
     array = np.asarray(passed)
     if array.ndim != 2:
-        raise ValueError(f"a pass matrix has two dimensions (programs, tests), this one has {array.ndim}")
-    if array.dtype != np.bool_ and array.size and not np.isin(array, (0, 1)).all():
-        raise ValueError("a pass matrix holds 0 and 1 only; turn unknown cells into 0 first")
+        raise CodealignError(f"a pass matrix has two dimensions (programs, tests), this one has {array.ndim}")
+    if array.dtype == np.bool_:
+        return array
+    if array.size and not np.isin(array, (0, 1)).all():
+        places = np.argwhere(~np.isin(array, (0, 1)))[0]
+        raise CodealignError(
+            f"a pass matrix holds 0 and 1 only, but program {places[0]} on test {places[1]} is "
+            f"{array[tuple(places)]!r}; turn unknown cells into 0 first"
+        )
     return array.astype(np.bool_)
 
 
 def as_weights(weights: ArrayLike | None, size: int, name: str) -> FloatArray:
-    """Multiplicities as float64 (size,); ones for None; ValueError unless finite and at least 1."""
+    """Multiplicities as float64 (size,); ones for None; CodealignError unless finite and at least 1."""
     if weights is None:
         return np.ones(size)
     array = np.asarray(weights, dtype=np.float64)
     if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}, the matrix needs ({size},)")
+        raise CodealignError(f"{name} has shape {array.shape}, the matrix needs ({size},)")
     if not (np.isfinite(array).all() and (array >= 1).all()):
-        raise ValueError(f"{name} must be finite counts of at least 1")
+        raise CodealignError(f"{name} must be finite counts of at least 1")
     return array
 
 
@@ -121,6 +135,8 @@ def make_view(
     rng: np.random.Generator | None = None,
     alpha_xy: float | None = None,
     beta_0: float | None = None,
+    damping: float = 0.85,
+    sweeps: int = 10,
 ) -> View:
     """A ranker's view of a matrix.
 
@@ -132,6 +148,8 @@ def make_view(
         rng: For rankers that draw; a fixed one when absent.
         alpha_xy: Handed to B4.
         beta_0: Handed to B4.
+        damping: Handed to CodeDPO.
+        sweeps: Handed to CodeDPO.
     """
     matrix = as_passed(passed)
     codes, tests = matrix.shape
@@ -142,48 +160,70 @@ def make_view(
         rng=rng or np.random.default_rng(0),
         alpha_xy=alpha_xy,
         beta_0=beta_0,
+        damping=damping,
+        sweeps=sweeps,
     )
 
 
 def consensus_sets(passed: ArrayLike) -> ConsensusSets:
-    """Group programs by equal rows, in O(codes x tests): rows are packed to bits and compared as byte
+    """Group programs by equal rows, in O(codes x tests): rows are packed to bits and looked up as byte
     strings.
     """
     matrix = as_passed(passed)
-    codes, tests = matrix.shape
-    if codes == 0:
-        return ConsensusSets((), np.zeros(0, dtype=np.intp), np.zeros((0, tests), dtype=np.bool_))
     packed = np.packbits(matrix, axis=1)
-    # A leading zero byte keeps the width above 0 when there are no tests.
-    packed = np.ascontiguousarray(np.pad(packed, ((0, 0), (1, 0))))
-    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    rank_of = np.argsort(np.argsort(first))
-    set_of = rank_of[inverse.ravel()].astype(np.intp)
-    order = np.argsort(set_of, kind="stable")
-    ends = np.cumsum(np.bincount(set_of))[:-1]
-    members = tuple(tuple(int(i) for i in group) for group in np.split(order, ends))
-    return ConsensusSets(members, set_of, matrix[np.sort(first)])
+    width, text = packed.shape[1], packed.tobytes()
+    place: dict[bytes, int] = {}
+    members: list[list[int]] = []
+    set_of: list[int] = []
+    for i in range(matrix.shape[0]):
+        number = place.setdefault(text[i * width : (i + 1) * width], len(members))
+        if number == len(members):
+            members.append([])
+        members[number].append(i)
+        set_of.append(number)
+    rows = matrix[[group[0] for group in members]] if members else matrix[:0]
+    return ConsensusSets(tuple(map(tuple, members)), np.asarray(set_of, dtype=np.intp), rows)
 
 
-def tie_levels(scores: ArrayLike) -> tuple[tuple[int, ...], ...]:
-    """Indices in tied levels, best first: a score within 1e-9 * max(1, |score|) of its level's best ties with
-    it.
+def set_sizes(sets: ConsensusSets, code_weights: FloatArray) -> FloatArray:
+    """Programs (sets,) of each set, counted with their multiplicity."""
+    sizes = np.bincount(sets.set_of, weights=code_weights, minlength=len(sets.members))
+    return sizes.astype(np.float64)
+
+
+def tie_levels(scores: ArrayLike, floor: float = 1.0) -> tuple[tuple[int, ...], ...]:
+    """Indices in tied levels, best first: a score within 1e-9 * max(floor, |score|) of its level's best ties
+    with it. CodealignError for a NaN.
     """
     values = np.asarray(scores, dtype=np.float64)
     if np.isnan(values).any():
-        raise ValueError("a score is NaN: check the ranker's hyper-parameters")
+        raise CodealignError("a score is NaN: check the ranker's hyper-parameters")
     levels: list[list[int]] = []
-    anchor = np.nan
-    for i in np.argsort(-values, kind="stable"):
-        if not levels or anchor - values[i] > TIE_TOLERANCE * max(1.0, abs(anchor)):
+    bound = np.inf
+    order = np.argsort(-values, kind="stable")
+    for i, value in zip(order.tolist(), values[order].tolist(), strict=True):
+        if not levels or value < bound:
             levels.append([])
-            anchor = values[i]
-        levels[-1].append(int(i))
+            bound = value - TIE_TOLERANCE * max(floor, abs(value))
+        levels[-1].append(i)
     return tuple(tuple(sorted(level)) for level in levels)
 
 
-def ranking(scores: ArrayLike, kind: ScoreKind, **parameters: float) -> Ranking:
-    """A `Ranking` from the scores (codes,) of all programs."""
+def ranking(
+    scores: ArrayLike,
+    kind: ScoreKind,
+    *,
+    test_scores: FloatArray | None = None,
+    floor: float = 1.0,
+    **parameters: float,
+) -> Ranking:
+    """A `Ranking` from the scores (codes,) of all programs; `floor` as in `tie_levels`."""
     values = np.asarray(scores, dtype=np.float64)
-    return Ranking(values, tie_levels(values), kind, parameters)
+    return Ranking(values, tie_levels(values, floor), kind, parameters, test_scores)
+
+
+def positive(name: str, value: float) -> float:
+    """A hyper-parameter that must be finite and above 0; CodealignError otherwise."""
+    if not (math.isfinite(value) and value > 0):
+        raise CodealignError(f"{name} must be a finite number above 0, got {value}")
+    return float(value)

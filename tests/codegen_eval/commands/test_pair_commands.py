@@ -67,7 +67,9 @@ def test_pairs_are_trl_preference_data(tmp_path: Path) -> None:
     for row in rows:
         assert set(row) == {
             *("prompt", "chosen", "rejected", "kind", "confidence", "margin", "task_id"),
-            *("chosen_sha", "rejected_sha", "ranker", "sources"),
+            *("chosen_sha", "rejected_sha", "ranker", "sources", "label_smoothing", "ties"),
+            *("chosen_score", "rejected_score", "chosen_weight", "rejected_weight"),
+            *("prefix_chars", "suffix_chars"),
         }
         assert row["chosen"] != row["rejected"] and row["sources"] == ["example", "own"]
         assert row["chosen"].startswith("    return") and row["prompt"].startswith("def ")
