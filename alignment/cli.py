@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("codegen_eval.commands.explain", "why two evaluations of one model differ"),
     "report": ("codegen_eval.commands.report", "one self-contained HTML page, before against after"),
     "quickstart": ("alignment.quickstart", "the whole chain on the embedded model and benchmark"),
+    "reproduce": ("alignment.studies.reproduce", "repeat a paper's experiment"),
     "serve-sandbox": ("codegen_eval.commands.serve_sandbox", "serve the sandbox over HTTP"),
     "doctor": ("codegen_eval.commands.doctor", "show what this machine allows the sandbox"),
 }

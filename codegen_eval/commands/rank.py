@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator
 
 from codegen_eval.config import Config
 from codegen_eval.errors import CodealignError
+from codegen_eval.ranking.calibration import fit_hyperparameters
 from codegen_eval.ranking.common import RANKERS, Weights
 from codegen_eval.ranking.hygiene import Cleaned, clean
 from codegen_eval.ranking.rechecks import MatrixRunner, recheck
@@ -37,8 +39,8 @@ class RankConfig(Config):
     out: Path
     """Run directory; rankings.jsonl appears in it."""
     ranker: str = "b4"
-    """b4, codet, codedpo, maxpass, mbr_exec, acecoder, plum, dstc, random, or one that another distribution
-    registers.
+    """b4, posterior, codet, codedpo, maxpass, mbr_exec, acecoder, plum, dstc, random, or one that another
+    distribution registers.
     """
     weights: Weights = "counts"
     """Count equal programs and tests as often as they were written (counts), programs only (codes), or once
@@ -48,6 +50,10 @@ class RankConfig(Config):
     """B4: prior count of right programs and tests; default by the matrix's size."""
     beta_0: float | None = None
     """B4: prior count of failures of wrong programs on wrong tests; default by the matrix's size."""
+    fit: bool = False
+    """b4, posterior: take the alpha_xy and beta_0 under which all matrices together are most probable (at
+    least 20 problems); without labels, but it makes probabilities mean what they say.
+    """
     damping: float = Field(default=0.85, ge=0, le=1)
     """CodeDPO: how much of a score comes from the other side at each sweep."""
     sweeps: int = Field(default=10, ge=0)
@@ -96,6 +102,20 @@ def _cleaned(
     return list(found)
 
 
+def _fitted(
+    options: RankOptions, rows: Sequence[MatrixRow], cleaned: Sequence[Cleaned | None]
+) -> RankOptions:
+    """The options with hyper-parameters fitted to what is ranked of all rows."""
+    matrices = []
+    for row, left in zip(rows, cleaned, strict=True):
+        aside = left.aside if left else set()
+        codes = [i for i in programs_taking_part(row, options) if i not in aside]
+        tests = left.tests if left else range(len(row.tests))
+        matrices.append(row.passed[codes][:, list(tests)])
+    alpha_xy, beta_0 = fit_hyperparameters(matrices)
+    return replace(options, alpha_xy=alpha_xy, beta_0=beta_0)
+
+
 def run(config: RankConfig, runner: MatrixRunner | None = None) -> RunDir:
     """Writes rankings.jsonl, one row a problem, and with hygiene hygiene.json, its counts over all problems.
 
@@ -107,6 +127,11 @@ def run(config: RankConfig, runner: MatrixRunner | None = None) -> RunDir:
         CodealignError: For an unknown ranker, a file that holds no matrices or broken ones.
     """
     RANKERS.get(config.ranker)
+    if config.fit and (config.ranker not in ("b4", "posterior") or config.alpha_xy or config.beta_0):
+        raise CodealignError(
+            "--fit finds alpha_xy and beta_0 of the rankers b4 and posterior; give it with one of these, and "
+            "without --alpha-xy and --beta-0"
+        )
     options = RankOptions(
         ranker=config.ranker,
         weights=config.weights,
@@ -131,10 +156,8 @@ def run(config: RankConfig, runner: MatrixRunner | None = None) -> RunDir:
         if not matrices:
             raise CodealignError(f"{config.matrices} holds no matrices")
         cleaned = _cleaned(config, matrices, options, runner)
-        yield (
-            0,
-            [ranking_row(row, options, left) for row, left in zip(matrices, cleaned, strict=True)],
-        )
+        chosen = _fitted(options, matrices, cleaned) if config.fit else options
+        yield 0, [ranking_row(row, chosen, left) for row, left in zip(matrices, cleaned, strict=True)]
 
     path = run_dir.build("rankings", 1, produce)
     rows = list(read_jsonl(path))

@@ -6,6 +6,7 @@ with a generator of the problem alone, so that neither workers nor order matter.
 Confidence, always in [0.5, 1]:
 - B4's scores are log posteriors of the programs' consensus sets: P(chosen's set) / (P(chosen's) +
 P(rejected's)).
+- Scores of `posterior` are log probabilities of the programs: likewise.
 - Scores that only order: 0.5 + 0.5 * (levels between them) / (levels of the ranking - 1).
 - Scores without meaning (random): 0.5.
 - A rejected program that does not compile or was put aside: 1; a chosen one without score: 0.5.
@@ -48,7 +49,7 @@ def confidence(ranked: RankedRow, chosen: int, rejected: int) -> float:
         return 0.5
     if low is None:
         return 1.0
-    if ranked.kind == "log_posterior":
+    if ranked.kind in ("log_posterior", "log_probability"):
         return float(expit(max(high - low, 0.0)))
     if ranked.kind == "none":
         return 0.5

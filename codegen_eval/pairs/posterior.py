@@ -1,15 +1,15 @@
 """Posterior pairs: every pair with the probability that its label is right.
 
-B4's posterior over the consensus sets of a problem, normalised, is the probability P(S) that set S holds the
-right programs, given that some set does. Right programs share one row, so for a pair of programs of two sets
+`codealign rank --ranker posterior` gives the probability P(i) that program i is right, given that some
+program is. Programs of two consensus sets are never both right, so for a pair of them
 
-    chosen_weight    P(chosen's set): chosen is right, and so rejected is wrong
-    rejected_weight  1 - P(rejected's set): rejected is wrong
-    label_smoothing  P(rejected's) / (P(chosen's) + P(rejected's)): inverted, given that one of them is right
+    chosen_weight    P(chosen): chosen is right, and so rejected is wrong
+    rejected_weight  1 - P(rejected): rejected is wrong
+    label_smoothing  P(rejected) / (P(chosen) + P(rejected)): inverted, given that one of them is right
 
 The smoothing is the flip probability that cDPO (`label_smoothing`) takes; the weights are those of a
 desirable and an undesirable example in KTO. How far they are calibrated depends on the hyper-parameters: see
-docs/b4.md.
+docs/b4.md. With the ranker `b4` P is its posterior over whole sets, which is too sure where tests are few.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from codegen_eval.pairs.hygiene import normal_form
 from codegen_eval.pairs.options import BUILDERS, PairOptions
 from codegen_eval.pairs.records import Pair, RankedRow
 from codegen_eval.ranking.b4 import normalised
-from codegen_eval.ranking.common import FloatArray
+from codegen_eval.ranking.common import FloatArray, consensus_sets
 from codegen_eval.ranking.rows import MatrixRow, task_rng
 
 
@@ -33,21 +33,22 @@ def right_probabilities(row: MatrixRow, ranked: RankedRow) -> FloatArray:
     """Probability (codes,) that each program is right; 0 for those without a score.
 
     Raises:
-        CodealignError: The ranking's scores are no log posteriors.
+        CodealignError: The ranking's scores are no probabilities.
     """
-    if ranked.kind != "log_posterior":
-        raise CodealignError(
-            f"posterior pairs need scores that are log posteriors, and the ranker {ranked.ranker!r} gives "
-            "none; rank with --ranker b4"
-        )
-    scored = [i for i, score in enumerate(ranked.scores) if score is not None]
-    sets: dict[bytes, list[int]] = {}
-    for i in scored:
-        sets.setdefault(row.passed[i].tobytes(), []).append(i)
-    values = normalised(np.array([ranked.scores[group[0]] for group in sets.values()], dtype=np.float64))
     found = np.zeros(len(ranked.scores))
-    for group, value in zip(sets.values(), values, strict=True):
-        found[group] = value
+    scored = [i for i, score in enumerate(ranked.scores) if score is not None]
+    scores = np.array([ranked.scores[i] for i in scored], dtype=np.float64)
+    if ranked.kind == "log_probability":
+        found[scored] = np.exp(np.minimum(scores, 0.0))
+    elif ranked.kind == "log_posterior":
+        sets = consensus_sets(row.passed[scored])
+        firsts = [group[0] for group in sets.members]
+        found[scored] = normalised(scores[firsts])[sets.set_of]
+    else:
+        raise CodealignError(
+            f"posterior pairs need probabilities, and the ranker {ranked.ranker!r} gives none; rank with "
+            "--ranker posterior (or b4)"
+        )
     return found
 
 
@@ -80,7 +81,7 @@ def posterior_pairs(
 
     Args:
         row: Programs, tests, results.
-        ranked: B4's ranking of the same row.
+        ranked: A ranking of the same row by `posterior` or `b4`.
         options: `pairs_per_problem`, `min_confidence` and the seed count.
         funnel: Counts `problem_*` and `candidate_*`.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def read_ranking_row(row: Mapping[str, Any], matrix: MatrixRow) -> RankedRow:
             f"task {matrix.task_id!r}: the ranking used other tests than the matrix has; rank this "
             "matrices.jsonl again"
         )
-    if kind not in ("log_posterior", "ordinal", "none"):
+    if kind not in get_args(ScoreKind):
         raise CodealignError(f"task {matrix.task_id!r}: unknown kind of scores {kind!r} in the ranking")
     scored = [i for i, s in enumerate(scores) if s is not None]
     levels = tie_levels([s for s in scores if s is not None])

@@ -2,10 +2,9 @@
 
 A right program passes exactly the right tests, so right programs share one row and that row marks the right
 tests. With conjugate priors the posterior of "this set is the right one" is a product of four Beta functions
-(closed form, log space). Departs from the authors' code in four points: scores within 1e-9 relative tie;
+(closed form, log space). Departs from the authors' code in three points: scores within 1e-9 relative tie;
 programs and tests can be counted with their multiplicity (`weights`); hyper-parameters have a default that
-scales with the matrix (`default_hyperparameters`); tests are scored too, by the probability that they are
-right (`ranking/posterior.py`).
+scales with the matrix (`default_hyperparameters`). Probabilities are in `ranking/posterior.py`.
 """
 
 from __future__ import annotations
@@ -152,18 +151,10 @@ def hyperparameters(view: View) -> tuple[float, float]:
 
 @RANKERS.register("b4")
 def b4(view: View) -> Ranking:
-    """B4 with the view's hyper-parameters, or the default ones for its size; a test's score is the
-    probability that it is right.
-    """
+    """B4 with the view's hyper-parameters, or the default ones for its size."""
     alpha_xy, beta_0 = hyperparameters(view)
     sets = consensus_sets(view.passed)
     scores = log_posterior(
         count_sets(view.passed, sets, view.code_weights, view.test_weights), alpha_xy, beta_0
     )
-    return ranking(
-        scores[sets.set_of],
-        "log_posterior",
-        test_scores=normalised(scores) @ sets.rows,
-        alpha_xy=alpha_xy,
-        beta_0=beta_0,
-    )
+    return ranking(scores[sets.set_of], "log_posterior", alpha_xy=alpha_xy, beta_0=beta_0)

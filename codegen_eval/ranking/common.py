@@ -16,7 +16,7 @@ from codegen_eval.registry import Registry
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 Weights = Literal["counts", "codes", "ones"]
-ScoreKind = Literal["log_posterior", "ordinal", "none"]
+ScoreKind = Literal["log_posterior", "log_probability", "ordinal", "none"]
 
 TIE_TOLERANCE = 1e-9
 
@@ -55,7 +55,8 @@ class Ranking:
         levels: Tied program indices, best level first.
         best: All programs of the best level.
         informative: Whether the ranking separates any two programs.
-        kind: What a difference of two scores means: log odds, an order only, or nothing.
+        kind: What scores mean: log posteriors of sets up to a constant, log probabilities of programs, an
+            order only, or nothing.
         parameters: Settings in force, for the record.
         test_scores: (tests,) float64, higher is better; None where the method does not score tests.
     """

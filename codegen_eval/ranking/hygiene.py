@@ -8,7 +8,8 @@ In this order, all on the matrix and the texts alone (`rechecks.py` runs things 
    assertion whose failure is swallowed).
 3. Tests that are equal but for layout become one, counted as often as both were written; if their columns
    differ, both are unreliable and are dropped.
-4. Of tests that contradict each other only those are kept that B4 holds most probably right; ties are kept.
+4. Of tests that contradict each other only those are kept that are most probably right (`posterior.py`); ties
+   are kept.
 5. Tests that every program passes are dropped. Those that nobody passes are counted and kept: they leave most
    rankers alone, and B4 learns from them.
 """
@@ -22,8 +23,8 @@ from dataclasses import dataclass, field, replace
 
 from codegen_eval.extraction import calls_entry_point, parse_statements, to_test
 from codegen_eval.pairs.hygiene import normal_form
-from codegen_eval.ranking.b4 import b4
 from codegen_eval.ranking.common import TIE_TOLERANCE, BoolArray, FloatArray, make_view
+from codegen_eval.ranking.posterior import posterior
 from codegen_eval.ranking.rows import MatrixRow
 from sandbox import CallTest
 
@@ -169,7 +170,7 @@ def _settle(
 ) -> None:
     """Step 4."""
     view = make_view(passed[:, left.tests], row.code_counts[codes], left.test_counts[left.tests])
-    scored = b4(view).test_scores
+    scored = posterior(view).test_scores
     score = dict(zip(left.tests, [] if scored is None else scored.tolist(), strict=True))
     dropped = set()
     for group in groups:

@@ -1,0 +1,1 @@
+"""What `codealign reproduce NAME` runs: one file a paper."""

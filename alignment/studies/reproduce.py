@@ -1,0 +1,49 @@
+"""`codealign reproduce NAME`: a paper's experiment, at a size that this machine can do."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from codegen_eval.errors import CodealignError, unknown
+
+STUDIES: dict[str, tuple[str, str]] = {
+    "b4": (
+        "alignment.studies.b4",
+        "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",
+    ),
+}
+
+
+def usage() -> str:
+    """The text of `codealign reproduce --help`."""
+    rows = [f"  {name:<8}  {text}" for name, (_, text) in STUDIES.items()]
+    return "\n".join(
+        [
+            "usage: codealign reproduce NAME [options]",
+            "",
+            "Repeats a paper's experiment and says how near it comes.",
+            "",
+            *rows,
+            "",
+            "codealign reproduce NAME --help lists a study's options.",
+        ]
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of the command line.
+
+    Raises:
+        CodealignError: No name, or an unknown one.
+    """
+    arguments = list(argv)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise CodealignError(f"name the study first; there are: {', '.join(STUDIES)}")
+    if arguments[0] not in STUDIES:
+        raise unknown("study", arguments[0], STUDIES)
+    module = importlib.import_module(STUDIES[arguments[0]][0])
+    return int(module.main(arguments[1:]))
