@@ -42,8 +42,7 @@ def right_probabilities(row: MatrixRow, ranked: RankedRow) -> FloatArray:
         found[scored] = np.exp(np.minimum(scores, 0.0))
     elif ranked.kind == "log_posterior":
         sets = consensus_sets(row.passed[scored])
-        firsts = [group[0] for group in sets.members]
-        found[scored] = normalised(scores[firsts])[sets.set_of]
+        found[scored] = normalised(scores[sets.first])[sets.set_of]
     else:
         raise CodealignError(
             f"posterior pairs need probabilities, and the ranker {ranked.ranker!r} gives none; rank with "

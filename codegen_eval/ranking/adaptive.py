@@ -29,7 +29,14 @@ from codegen_eval.ranking.b4 import (
     default_hyperparameters,
     log_posterior,
 )
-from codegen_eval.ranking.common import BoolArray, ConsensusSets, FloatArray, consensus_sets, tie_levels
+from codegen_eval.ranking.common import (
+    BoolArray,
+    ConsensusSets,
+    FloatArray,
+    consensus_sets,
+    set_sizes,
+    tie_levels,
+)
 from codegen_eval.ranking.posterior import probabilities
 
 # Priors that say nothing: B4's own make few tests look decisive.
@@ -115,7 +122,7 @@ def known_counts(progress: Progress) -> tuple[ConsensusSets, SetCounts]:
     """
     live, met = np.flatnonzero(progress.live), slice(0, progress.done)
     sets = consensus_sets(progress.passed[live][:, met])
-    size = np.bincount(sets.set_of, minlength=len(sets.members)).astype(np.float64)
+    size = set_sizes(sets, np.ones(len(live)))
     passed, known = (m[:, met].sum(axis=0).astype(np.float64) for m in (progress.passed, progress.known))
     k = sets.rows.sum(axis=1).astype(np.float64)
     e1 = sets.rows @ passed - size * k

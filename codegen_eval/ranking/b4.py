@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +32,8 @@ from codegen_eval.ranking.common import (
 )
 
 _SMALL_CELLS, _LARGE_CELLS = 300.0, 10_000.0  # 10 x 30, the authors' simulation; 100 x 100, their real data
+
+_MOST_LOOKED_UP = 100_000
 
 
 def default_hyperparameters(codes: float, tests: float) -> tuple[float, float]:
@@ -77,12 +80,33 @@ def count_sets(
     """The counts of all sets by one product of rows and column sums, counted with multiplicity."""
     codes, tests = float(code_weights.sum()), float(test_weights.sum())
     column = (code_weights @ as_passed(matrix)) * test_weights
-    size = set_sizes(sets, code_weights)
-    k, on_right = (sets.rows @ np.stack([test_weights, column], axis=1)).T
-    e1 = on_right - size * k
+    size, rows = set_sizes(sets, code_weights), sets.rows.astype(np.float64)
+    k, on_right = rows @ test_weights, rows @ column
+    others = codes - size
     return SetCounts(
-        size, k, e1, (codes - size) * k, column.sum() - on_right, (codes - size) * (tests - k), codes, tests
+        size,
+        k,
+        on_right - size * k,
+        others * k,
+        column.sum() - on_right,
+        others * (tests - k),
+        codes,
+        tests,
     )
+
+
+@lru_cache(maxsize=64)
+def _table(total: int, alpha: float) -> FloatArray:
+    counts = np.arange(total + 1.0)
+    return np.asarray(betaln(counts + alpha, total - counts + 1), dtype=np.float64)
+
+
+def _log_prior(counts: FloatArray, total: float, alpha: float) -> FloatArray:
+    """Log B(counts + alpha, total - counts + 1); whole counts are looked up: problems of a size share them."""
+    whole = counts.astype(np.intp)
+    if total <= _MOST_LOOKED_UP and total.is_integer() and (whole == counts).all():
+        return _table(int(total), alpha)[whole]
+    return np.asarray(betaln(counts + alpha, total - counts + 1), dtype=np.float64)
 
 
 def log_posterior(counts: SetCounts, alpha_xy: float, beta_0: float) -> FloatArray:
@@ -94,8 +118,8 @@ def log_posterior(counts: SetCounts, alpha_xy: float, beta_0: float) -> FloatArr
     alpha, beta = positive("B4's alpha_xy", alpha_xy), positive("B4's beta_0", beta_0)
     c = counts
     score = (
-        betaln(c.k + alpha, c.tests - c.k + 1)
-        + betaln(c.size + alpha, c.codes - c.size + 1)
+        _log_prior(c.k, c.tests, alpha)
+        + _log_prior(c.size, c.codes, alpha)
         + betaln(c.e1 + 1, c.m1 - c.e1 + 1)
         + betaln(c.e0 + 1, c.m0 - c.e0 + beta)
     )
@@ -142,10 +166,12 @@ def normalised(scores: FloatArray) -> FloatArray:
 
 def hyperparameters(view: View) -> tuple[float, float]:
     """(alpha_xy, beta_0) in force: the view's own, else the default for its size."""
-    alpha_xy, beta_0 = default_hyperparameters(float(view.code_weights.sum()), float(view.test_weights.sum()))
+    if view.alpha_xy is not None and view.beta_0 is not None:
+        return view.alpha_xy, view.beta_0
+    default = default_hyperparameters(float(view.code_weights.sum()), float(view.test_weights.sum()))
     return (
-        alpha_xy if view.alpha_xy is None else view.alpha_xy,
-        beta_0 if view.beta_0 is None else view.beta_0,
+        default[0] if view.alpha_xy is None else view.alpha_xy,
+        default[1] if view.beta_0 is None else view.beta_0,
     )
 
 

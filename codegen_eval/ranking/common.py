@@ -29,7 +29,8 @@ class View:
         passed: bool (codes, tests); an unknown cell counts as not passed.
         code_weights: (codes,) how often each distinct program was sampled, or ones.
         test_weights: (tests,) how often each distinct test was written, or ones.
-        rng: Generator of this problem alone, so that order and number of problems do not matter.
+        rng: Generator of this problem alone, so that order and number of problems do not matter; None = one
+            that is always the same.
         alpha_xy: B4's prior count of right programs and right tests; None = default for the matrix.
         beta_0: B4's prior count of failures of wrong programs on wrong tests; None = default for the matrix.
         damping: CodeDPO's d.
@@ -39,7 +40,7 @@ class View:
     passed: BoolArray
     code_weights: FloatArray
     test_weights: FloatArray
-    rng: np.random.Generator
+    rng: np.random.Generator | None = None
     alpha_xy: float | None = None
     beta_0: float | None = None
     damping: float = 0.85
@@ -51,31 +52,39 @@ class Ranking:
     """Scores of a problem's programs.
 
     Attributes:
-        scores: (codes,) float64, higher is better.
-        levels: Tied program indices, best level first.
-        best: All programs of the best level.
-        informative: Whether the ranking separates any two programs.
+        scores: (codes,) float64, higher is better, no NaN.
         kind: What scores mean: log posteriors of sets up to a constant, log probabilities of programs, an
             order only, or nothing.
         parameters: Settings in force, for the record.
         test_scores: (tests,) float64, higher is better; None where the method does not score tests.
+        floor: Scores tie within 1e-9 * max(floor, |score|).
     """
 
     scores: FloatArray
-    levels: tuple[tuple[int, ...], ...]
     kind: ScoreKind
     parameters: dict[str, float]
     test_scores: FloatArray | None = None
+    floor: float = 1.0
+
+    @property
+    def levels(self) -> tuple[tuple[int, ...], ...]:
+        """Tied program indices, best level first."""
+        return tie_levels(self.scores, self.floor)
 
     @property
     def best(self) -> tuple[int, ...]:
         """All equally best programs; empty when there are none."""
-        return self.levels[0] if self.levels else ()
+        if not self.scores.size:
+            return ()
+        return tuple(np.flatnonzero(self.scores >= self._bound()).tolist())
 
     @property
     def informative(self) -> bool:
         """Whether any two programs are told apart."""
-        return len(self.levels) > 1
+        return bool(self.scores.size and self.scores.min() < self._bound())
+
+    def _bound(self) -> float:
+        return _level_end(float(self.scores.max()), self.floor)
 
 
 Ranker = Callable[[View], Ranking]
@@ -87,14 +96,22 @@ class ConsensusSets:
     """Programs grouped by equal rows; sets are ordered by their smallest member.
 
     Attributes:
-        members: Program indices of each set, ascending.
+        first: (sets,) the smallest member of each set.
         set_of: (codes,) the set of each program.
         rows: bool (sets, tests), the common row of each set.
     """
 
-    members: tuple[tuple[int, ...], ...]
+    first: NDArray[np.intp]
     set_of: NDArray[np.intp]
     rows: BoolArray
+
+    @property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """Program indices of each set, ascending."""
+        found: list[list[int]] = [[] for _ in self.first]
+        for i, number in enumerate(self.set_of.tolist()):
+            found[number].append(i)
+        return tuple(map(tuple, found))
 
 
 def as_passed(passed: ArrayLike) -> BoolArray:
@@ -158,7 +175,7 @@ def make_view(
         passed=matrix,
         code_weights=as_weights(code_counts if weights != "ones" else None, codes, "code_counts"),
         test_weights=as_weights(test_counts if weights == "counts" else None, tests, "test_counts"),
-        rng=rng or np.random.default_rng(0),
+        rng=rng,
         alpha_xy=alpha_xy,
         beta_0=beta_0,
         damping=damping,
@@ -172,23 +189,18 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     """
     matrix = as_passed(passed)
     packed = np.packbits(matrix, axis=1)
-    width, text = packed.shape[1], packed.tobytes()
+    width = packed.shape[1]
+    keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
     place: dict[bytes, int] = {}
-    members: list[list[int]] = []
-    set_of: list[int] = []
-    for i in range(matrix.shape[0]):
-        number = place.setdefault(text[i * width : (i + 1) * width], len(members))
-        if number == len(members):
-            members.append([])
-        members[number].append(i)
-        set_of.append(number)
-    rows = matrix[[group[0] for group in members]] if members else matrix[:0]
-    return ConsensusSets(tuple(map(tuple, members)), np.asarray(set_of, dtype=np.intp), rows)
+    set_of = np.array([place.setdefault(key, len(place)) for key in keys], dtype=np.intp)
+    # Sets are numbered as they appear, so a set's first member is where the numbers reach a new height.
+    first = np.searchsorted(np.maximum.accumulate(set_of), np.arange(len(place)))
+    return ConsensusSets(first, set_of, matrix[first])
 
 
 def set_sizes(sets: ConsensusSets, code_weights: FloatArray) -> FloatArray:
     """Programs (sets,) of each set, counted with their multiplicity."""
-    sizes = np.bincount(sets.set_of, weights=code_weights, minlength=len(sets.members))
+    sizes = np.bincount(sets.set_of, weights=code_weights, minlength=len(sets.first))
     return sizes.astype(np.float64)
 
 
@@ -205,9 +217,14 @@ def tie_levels(scores: ArrayLike, floor: float = 1.0) -> tuple[tuple[int, ...], 
     for i, value in zip(order.tolist(), values[order].tolist(), strict=True):
         if not levels or value < bound:
             levels.append([])
-            bound = value - TIE_TOLERANCE * max(floor, abs(value))
+            bound = _level_end(value, floor)
         levels[-1].append(i)
     return tuple(tuple(sorted(level)) for level in levels)
+
+
+def _level_end(best: float, floor: float) -> float:
+    """The least score that ties with the best one of its level."""
+    return best - TIE_TOLERANCE * max(floor, abs(best))
 
 
 def ranking(
@@ -220,7 +237,9 @@ def ranking(
 ) -> Ranking:
     """A `Ranking` from the scores (codes,) of all programs; `floor` as in `tie_levels`."""
     values = np.asarray(scores, dtype=np.float64)
-    return Ranking(values, tie_levels(values, floor), kind, parameters, test_scores)
+    if np.isnan(values).any():
+        raise CodealignError("a score is NaN: check the ranker's hyper-parameters")
+    return Ranking(values, kind, parameters, test_scores, floor)
 
 
 def positive(name: str, value: float) -> float:
