@@ -74,13 +74,11 @@ class SetCounts:
     tests: float
 
 
-def count_sets(
-    matrix: ArrayLike, sets: ConsensusSets, code_weights: FloatArray, test_weights: FloatArray
-) -> SetCounts:
+def count_sets(sets: ConsensusSets, code_weights: FloatArray, test_weights: FloatArray) -> SetCounts:
     """The counts of all sets by one product of rows and column sums, counted with multiplicity."""
     codes, tests = float(code_weights.sum()), float(test_weights.sum())
-    column = (code_weights @ as_passed(matrix)) * test_weights
     size, rows = set_sizes(sets, code_weights), sets.rows.astype(np.float64)
+    column = (size @ rows) * test_weights  # passes of each test
     k, on_right = rows @ test_weights, rows @ column
     others = codes - size
     return SetCounts(
@@ -102,7 +100,7 @@ def _table(total: int, alpha: float) -> FloatArray:
 
 
 def _log_prior(counts: FloatArray, total: float, alpha: float) -> FloatArray:
-    """Log B(counts + alpha, total - counts + 1); whole counts are looked up: problems of a size share them."""
+    """Log B(counts + alpha, total - counts + 1); whole counts are looked up, shared by problems of a size."""
     whole = counts.astype(np.intp)
     if total <= _MOST_LOOKED_UP and total.is_integer() and (whole == counts).all():
         return _table(int(total), alpha)[whole]
@@ -153,7 +151,7 @@ def b4_scores(
     code_w = as_weights(code_weights, matrix.shape[0], "code_weights")
     test_w = as_weights(test_weights, matrix.shape[1], "test_weights")
     sets = consensus_sets(matrix)
-    return log_posterior(count_sets(matrix, sets, code_w, test_w), alpha_xy, beta_0)[sets.set_of]
+    return log_posterior(count_sets(sets, code_w, test_w), alpha_xy, beta_0)[sets.set_of]
 
 
 def normalised(scores: FloatArray) -> FloatArray:
@@ -180,7 +178,5 @@ def b4(view: View) -> Ranking:
     """B4 with the view's hyper-parameters, or the default ones for its size."""
     alpha_xy, beta_0 = hyperparameters(view)
     sets = consensus_sets(view.passed)
-    scores = log_posterior(
-        count_sets(view.passed, sets, view.code_weights, view.test_weights), alpha_xy, beta_0
-    )
+    scores = log_posterior(count_sets(sets, view.code_weights, view.test_weights), alpha_xy, beta_0)
     return ranking(scores[sets.set_of], "log_posterior", alpha_xy=alpha_xy, beta_0=beta_0)

@@ -71,7 +71,7 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 def counts_of(passed: ArrayLike) -> SetCounts:
     """The consensus sets' counts of a matrix of 0 and 1, every program and test counted once."""
     matrix = as_passed(passed)
-    return count_sets(matrix, consensus_sets(matrix), np.ones(matrix.shape[0]), np.ones(matrix.shape[1]))
+    return count_sets(consensus_sets(matrix), np.ones(matrix.shape[0]), np.ones(matrix.shape[1]))
 
 
 def log_evidence(counts: SetCounts, alpha_xy: float, beta_0: float) -> float:

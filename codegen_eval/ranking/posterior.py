@@ -88,9 +88,7 @@ def posterior(view: View) -> Ranking:
     alpha_xy = default[0] if view.alpha_xy is None else view.alpha_xy
     beta_0 = default[1] if view.beta_0 is None else view.beta_0
     sets = consensus_sets(view.passed)
-    right, rows = probabilities(
-        count_sets(view.passed, sets, np.ones(codes), np.ones(tests)), alpha_xy, beta_0
-    )
+    right, rows = probabilities(count_sets(sets, np.ones(codes), np.ones(tests)), alpha_xy, beta_0)
     scores = np.log(np.maximum(right, np.finfo(np.float64).tiny))
     return ranking(
         scores[sets.set_of],
