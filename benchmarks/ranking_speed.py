@@ -5,8 +5,8 @@
 B4: the registered ranker, from a bool matrix to the best programs with all ties, against a direct
 implementation of the definition (`direct_b4` below: for every consensus set all rows are compared again and
 the cells are counted where they lie), with the same scores. Both run in turns; CPU time of this process and
-all its threads (idle ones of the linear algebra spin, hence the variable). A ratio is the median over rounds of the ratio within a round; on a busy machine read ratios,
-not times.
+all its threads (idle ones of the linear algebra spin, hence the variable). A ratio is the median over rounds
+of the ratio within a round; on a busy machine read ratios, not times.
 """
 
 from __future__ import annotations
