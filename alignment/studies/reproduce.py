@@ -12,12 +12,17 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.overoptimization",
         "reward ensembles against overoptimisation by best-of-n, in miniature, with controls",
     ),
+    "b4": (
+        "alignment.studies.b4",
+        "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",
+    ),
 }
 
 
 def usage() -> str:
     """The text of `codealign reproduce --help`."""
-    rows = [f"  {name:<8}  {text}" for name, (_, text) in STUDIES.items()]
+    width = max(map(len, STUDIES))
+    rows = [f"  {name:<{width}}  {text}" for name, (_, text) in STUDIES.items()]
     return "\n".join(
         [
             "usage: codealign reproduce NAME [options]",

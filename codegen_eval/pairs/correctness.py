@@ -6,40 +6,26 @@ with a generator of the problem alone, so that neither workers nor order matter.
 Confidence, always in [0.5, 1]:
 - B4's scores are log posteriors of the programs' consensus sets: P(chosen's set) / (P(chosen's) +
 P(rejected's)).
+- Scores of `posterior` are log probabilities of the programs: likewise.
 - Scores that only order: 0.5 + 0.5 * (levels between them) / (levels of the ranking - 1).
 - Scores without meaning (random): 0.5.
-- A rejected program that does not compile: 1.
+- A rejected program that does not compile or was put aside: 1; a chosen one without score: 0.5.
+- A chosen program that this ranking puts below the rejected one (other builders choose): 0.5.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
 from codegen_eval.pairs.drawing import draw
 from codegen_eval.pairs.hygiene import normal_form
-from codegen_eval.pairs.records import Pair, RankedRow
+from codegen_eval.pairs.options import BUILDERS, PairOptions
+from codegen_eval.pairs.records import Pair, PairKind, RankedRow
 from codegen_eval.ranking.common import FloatArray
 from codegen_eval.ranking.rows import MatrixRow, task_rng
-
-
-@dataclass(frozen=True, slots=True)
-class PairOptions:
-    """How pairs are drawn.
-
-    Attributes:
-        pairs_per_problem: Most pairs of one kind a problem gives.
-        unloadable_rejected: Whether programs that do not compile may be rejected; never more than half of a
-            problem's pairs.
-        seed: Seed of the draws.
-    """
-
-    pairs_per_problem: int = 2
-    unloadable_rejected: bool = True
-    seed: int = 0
 
 
 def representatives(row: MatrixRow) -> tuple[list[int], FloatArray]:
@@ -59,14 +45,42 @@ def representatives(row: MatrixRow) -> tuple[list[int], FloatArray]:
 def confidence(ranked: RankedRow, chosen: int, rejected: int) -> float:
     """How sure the order of two programs is, in [0.5, 1]; see the head of this module."""
     high, low = ranked.scores[chosen], ranked.scores[rejected]
-    if high is None or low is None:
+    if high is None:
+        return 0.5
+    if low is None:
         return 1.0
-    if ranked.kind == "log_posterior":
+    if ranked.kind in ("log_posterior", "log_probability"):
         return float(expit(max(high - low, 0.0)))
     if ranked.kind == "none":
         return 0.5
     distance = (ranked.level[rejected] or 0) - (ranked.level[chosen] or 0)
-    return 0.5 + 0.5 * distance / max(ranked.levels - 1, 1)
+    return 0.5 + 0.5 * max(distance, 0) / max(ranked.levels - 1, 1)
+
+
+def pair_of(
+    row: MatrixRow,
+    ranked: RankedRow,
+    chosen: int,
+    rejected: int,
+    *,
+    kind: PairKind = "correctness",
+    tests: tuple[int, int] | None = None,
+    weights: tuple[float, float] | None = None,
+    ties: int | None = None,
+) -> Pair:
+    """A pair with its confidence, margin and scores; the other values as in `Pair`."""
+    share = row.passed[[chosen, rejected]].mean(axis=1)
+    return Pair(
+        chosen,
+        rejected,
+        kind,
+        confidence(ranked, chosen, rejected),
+        float(share[0] - share[1]),
+        (ranked.scores[chosen], ranked.scores[rejected]),
+        tests,
+        weights,
+        ties,
+    )
 
 
 def unusable(row: MatrixRow, ranked: RankedRow) -> str | None:
@@ -85,7 +99,9 @@ def unusable(row: MatrixRow, ranked: RankedRow) -> str | None:
     return None if ranked.informative or broken_below else "uninformative"
 
 
-def _candidates(row: MatrixRow, ranked: RankedRow, funnel: Counter[str]) -> list[tuple[int, int, float]]:
+def _candidates(
+    row: MatrixRow, ranked: RankedRow, options: PairOptions, funnel: Counter[str]
+) -> list[tuple[int, int, float]]:
     """All (chosen, rejected, weight) that the rules allow, by representative."""
     into, weight = representatives(row)
     passes = row.passed.sum(axis=1)
@@ -99,6 +115,8 @@ def _candidates(row: MatrixRow, ranked: RankedRow, funnel: Counter[str]) -> list
                 funnel["candidate_not_fewer_tests"] += 1
             elif normal_form(row.codes[c]) == normal_form(row.codes[r]):
                 funnel["candidate_equal_code"] += 1
+            elif confidence(ranked, c, r) < options.min_confidence:
+                funnel["candidate_low_confidence"] += 1
             else:
                 found.append((c, r, float(weight[c] * weight[r])))
     return found
@@ -122,6 +140,7 @@ def _mixed(
     return picked
 
 
+@BUILDERS.register("ranked")
 def correctness_pairs(
     row: MatrixRow, ranked: RankedRow, options: PairOptions, funnel: Counter[str]
 ) -> list[Pair]:
@@ -134,7 +153,7 @@ def correctness_pairs(
         funnel: Counts `problem_*` (why a problem gave nothing, or `problem_with_pairs`) and `candidate_*`.
     """
     reason = unusable(row, ranked)
-    candidates = [] if reason else _candidates(row, ranked, funnel)
+    candidates = [] if reason else _candidates(row, ranked, options, funnel)
     loadable = [c for c in candidates if not row.unloadable[c[1]]]
     broken = [c for c in candidates if row.unloadable[c[1]]]
     if not options.unloadable_rejected:
@@ -147,7 +166,4 @@ def correctness_pairs(
         funnel[f"problem_{reason or fallback}"] += 1
         return []
     funnel["problem_with_pairs"] += 1
-    share = row.passed.mean(axis=1)
-    return [
-        Pair(c, r, "correctness", confidence(ranked, c, r), float(share[c] - share[r])) for c, r, _ in picked
-    ]
+    return [pair_of(row, ranked, c, r) for c, r, _ in picked]

@@ -24,9 +24,10 @@ from codegen_eval.pairs.correctness import representatives
 from codegen_eval.pairs.drawing import draw
 from codegen_eval.pairs.enlarge import enlarged_calls
 from codegen_eval.pairs.hygiene import normal_form, sha
+from codegen_eval.pairs.options import PairOptions
 from codegen_eval.pairs.records import Pair, RankedRow
 from codegen_eval.ranking.rows import MatrixRow, task_rng
-from sandbox import CallTest, CodeTest, Limits, MatrixJob, PassMatrix, TimingJob
+from sandbox import CallTest, CodeTest, Limits, MatrixJob, PassMatrix, Timing, TimingJob
 
 # Model-written inputs have two or three elements; the square of a few thousand stands out clearly.
 FACTOR = 4000
@@ -46,6 +47,10 @@ class Timer(Protocol):
         """CPU seconds (sources, calls) of jobs, in their order: NaN where a call failed, inf where it timed
         out.
         """
+        ...
+
+    def measure(self, jobs: Iterable[TimingJob]) -> Iterator[Timing]:
+        """Timings of jobs with medians and spreads, in their order."""
         ...
 
     def pass_matrices(self, jobs: Iterable[MatrixJob]) -> Iterator[PassMatrix]:
@@ -211,18 +216,18 @@ def _json_seconds(seconds: float) -> float | str | None:
 
 
 def efficiency_pairs(
-    row: MatrixRow, timing: Mapping[str, Any], count: int, seed: int, funnel: Counter[str]
+    row: MatrixRow, ranked: RankedRow, timing: Mapping[str, Any], options: PairOptions, funnel: Counter[str]
 ) -> list[Pair]:
-    """Up to `count` pairs of a fast and a slow program of one problem, drawn by multiplicity.
+    """Up to `pairs_per_problem` pairs of a fast and a slow program of one problem, drawn by multiplicity.
 
     Confidence is 1: the dead zone between fast and slow makes their order sure, and measured times must not
     reach the pairs. The margin in tests is 0, since both pass the same ones.
 
     Args:
         row: Programs, tests, results.
+        ranked: The ranking of the same row.
         timing: The problem's row of `timings.jsonl`.
-        count: Most pairs.
-        seed: Seed of the draws.
+        options: `pairs_per_problem` and the seed count.
         funnel: Counts `efficiency_*`.
     """
     _, weight = representatives(row)
@@ -235,6 +240,9 @@ def efficiency_pairs(
     ]
     funnel["efficiency_disagreeing_programs"] += len(timing["disagreeing"])
     funnel["efficiency_with_pairs" if found else "efficiency_no_contrast"] += 1
-    rng = task_rng(seed, "efficiency", row.task_id)
-    picked = draw([float(weight[c] * weight[r]) for c, r in found], count, rng)
-    return [Pair(*found[i], "efficiency", 1.0, 0.0) for i in picked]
+    rng = task_rng(options.seed, "efficiency", row.task_id)
+    picked = draw([float(weight[c] * weight[r]) for c, r in found], options.pairs_per_problem, rng)
+    return [
+        Pair(c, r, "efficiency", 1.0, 0.0, (ranked.scores[c], ranked.scores[r]))
+        for c, r in (found[i] for i in picked)
+    ]

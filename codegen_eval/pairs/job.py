@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.pairs.correctness import PairOptions, correctness_pairs
+from codegen_eval.pairs import acecoder, codedpo, correctness, dstc, posterior
+from codegen_eval.pairs.credible import credible_pairs
 from codegen_eval.pairs.drawing import draw
 from codegen_eval.pairs.efficiency import efficiency_pairs
+from codegen_eval.pairs.options import BUILDERS, PairOptions
 from codegen_eval.pairs.records import Pair, RankedRow, read_ranking_row, trl_row
 from codegen_eval.ranking.rows import MatrixRow, read_matrix_row, task_rng
 from codegen_eval.records import Prompt
+
+# The modules that fill the registry of builders.
+_OURS = (acecoder, codedpo, correctness, dstc, posterior)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ def join(
                 f"task {row.task_id!r} of the matrices is not in the benchmark; give the same "
                 "--benchmark, --dataset and --split as for `codealign execute`"
             )
-        joined.append(Ranked(prompts[row.task_id], row, read_ranking_row(by_task[row.task_id], row)))
+        ranked = read_ranking_row(by_task[row.task_id], row)
+        joined.append(Ranked(prompts[row.task_id], ranked.restricted(row), ranked))
     return joined
 
 
@@ -80,15 +86,15 @@ def preference_rows(
         efficiency_share: In [0, 1).
         funnel: Counts what was dropped, where and why.
     """
+    build = BUILDERS.get(options.builder)
+    time_pairs = credible_pairs if options.efficiency == "credible" else efficiency_pairs
     correct: list[list[Pair]] = []
     fast: list[list[Pair]] = []
     for problem in problems:
-        correct.append(correctness_pairs(problem.row, problem.ranked, options, funnel))
+        correct.append(build(problem.row, problem.ranked, options, funnel))
         timing = timings.get(problem.row.task_id)
         fast.append(
-            efficiency_pairs(problem.row, timing, options.pairs_per_problem, options.seed, funnel)
-            if timing is not None
-            else []
+            time_pairs(problem.row, problem.ranked, timing, options, funnel) if timing is not None else []
         )
     places = [(i, j) for i, pairs in enumerate(fast) for j in range(len(pairs))]
     quota = efficiency_quota(sum(map(len, correct)), len(places), efficiency_share)

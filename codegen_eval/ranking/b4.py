@@ -4,12 +4,14 @@ A right program passes exactly the right tests, so right programs share one row 
 tests. With conjugate priors the posterior of "this set is the right one" is a product of four Beta functions
 (closed form, log space). Departs from the authors' code in three points: scores within 1e-9 relative tie;
 programs and tests can be counted with their multiplicity (`weights`); hyper-parameters have a default that
-scales with the matrix (`default_hyperparameters`).
+scales with the matrix (`default_hyperparameters`). Probabilities are in `ranking/posterior.py`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,16 +19,21 @@ from scipy.special import betaln
 
 from codegen_eval.ranking.common import (
     RANKERS,
+    ConsensusSets,
     FloatArray,
     Ranking,
     View,
     as_passed,
     as_weights,
     consensus_sets,
+    positive,
     ranking,
+    set_sizes,
 )
 
 _SMALL_CELLS, _LARGE_CELLS = 300.0, 10_000.0  # 10 x 30, the authors' simulation; 100 x 100, their real data
+
+_MOST_LOOKED_UP = 100_000
 
 
 def default_hyperparameters(codes: float, tests: float) -> tuple[float, float]:
@@ -42,10 +49,79 @@ def default_hyperparameters(codes: float, tests: float) -> tuple[float, float]:
     return max(10.0 ** (1 + 2 * t), float(codes)), 10.0 ** (1 + 4 * t)
 
 
-def _positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"B4 needs a finite {name} above 0, got {value}")
-    return float(value)
+@dataclass(frozen=True, slots=True)
+class SetCounts:
+    """What the posterior of each consensus set depends on; all (sets,) but the two totals.
+
+    Attributes:
+        size: Programs of the set.
+        k: Tests that they pass.
+        e1: Passes of the other programs on those tests.
+        m1: Cells of the other programs on those tests.
+        e0: Passes of the other programs on the remaining tests.
+        m0: Cells of the other programs on the remaining tests.
+        codes: All programs.
+        tests: All tests.
+    """
+
+    size: FloatArray
+    k: FloatArray
+    e1: FloatArray
+    m1: FloatArray
+    e0: FloatArray
+    m0: FloatArray
+    codes: float
+    tests: float
+
+
+def count_sets(sets: ConsensusSets, code_weights: FloatArray, test_weights: FloatArray) -> SetCounts:
+    """The counts of all sets by one product of rows and column sums, counted with multiplicity."""
+    codes, tests = float(code_weights.sum()), float(test_weights.sum())
+    size, rows = set_sizes(sets, code_weights), sets.rows.astype(np.float64)
+    column = (size @ rows) * test_weights  # passes of each test
+    k, on_right = rows @ test_weights, rows @ column
+    others = codes - size
+    return SetCounts(
+        size,
+        k,
+        on_right - size * k,
+        others * k,
+        column.sum() - on_right,
+        others * (tests - k),
+        codes,
+        tests,
+    )
+
+
+@lru_cache(maxsize=64)
+def _table(total: int, alpha: float) -> FloatArray:
+    counts = np.arange(total + 1.0)
+    return np.asarray(betaln(counts + alpha, total - counts + 1), dtype=np.float64)
+
+
+def _log_prior(counts: FloatArray, total: float, alpha: float) -> FloatArray:
+    """Log B(counts + alpha, total - counts + 1); whole counts are looked up, shared by problems of a size."""
+    whole = counts.astype(np.intp)
+    if total <= _MOST_LOOKED_UP and total.is_integer() and (whole == counts).all():
+        return _table(int(total), alpha)[whole]
+    return np.asarray(betaln(counts + alpha, total - counts + 1), dtype=np.float64)
+
+
+def log_posterior(counts: SetCounts, alpha_xy: float, beta_0: float) -> FloatArray:
+    """Log posterior (sets,) of each set being the right one, up to a constant.
+
+    Raises:
+        CodealignError: A hyper-parameter that is not finite and positive.
+    """
+    alpha, beta = positive("B4's alpha_xy", alpha_xy), positive("B4's beta_0", beta_0)
+    c = counts
+    score = (
+        _log_prior(c.k, c.tests, alpha)
+        + _log_prior(c.size, c.codes, alpha)
+        + betaln(c.e1 + 1, c.m1 - c.e1 + 1)
+        + betaln(c.e0 + 1, c.m0 - c.e0 + beta)
+    )
+    return np.asarray(score, dtype=np.float64)
 
 
 def b4_scores(
@@ -69,42 +145,38 @@ def b4_scores(
         (codes,) float64, equal for programs with equal rows.
 
     Raises:
-        ValueError: Bad shape, weights below 1, hyper-parameters that are not finite and positive.
+        CodealignError: Bad shape, weights below 1, hyper-parameters that are not finite and positive.
     """
-    alpha_xy, beta_0 = _positive("alpha_xy", alpha_xy), _positive("beta_0", beta_0)
     matrix = as_passed(passed)
     code_w = as_weights(code_weights, matrix.shape[0], "code_weights")
     test_w = as_weights(test_weights, matrix.shape[1], "test_weights")
     sets = consensus_sets(matrix)
-    n_codes, n_tests = code_w.sum(), test_w.sum()
-    column = (code_w @ matrix) * test_w  # weighted passes of each test
-    size = np.bincount(sets.set_of, weights=code_w, minlength=len(sets.members))
-    k = sets.rows @ test_w
-    on_right = sets.rows @ column
-    e1 = on_right - size * k  # passes of the other programs on this set's tests, and on the rest
-    e0 = column.sum() - on_right
-    m1 = (n_codes - size) * k
-    m0 = (n_codes - size) * (n_tests - k)
-    score = (
-        betaln(k + alpha_xy, n_tests - k + 1)
-        + betaln(size + alpha_xy, n_codes - size + 1)
-        + betaln(e1 + 1, m1 - e1 + 1)
-        + betaln(e0 + 1, m0 - e0 + beta_0)
+    return log_posterior(count_sets(sets, code_w, test_w), alpha_xy, beta_0)[sets.set_of]
+
+
+def normalised(scores: FloatArray) -> FloatArray:
+    """exp(scores) divided by its sum; empty stays empty."""
+    if not scores.size:
+        return scores
+    weights = np.exp(scores - scores.max())
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def hyperparameters(view: View) -> tuple[float, float]:
+    """(alpha_xy, beta_0) in force: the view's own, else the default for its size."""
+    if view.alpha_xy is not None and view.beta_0 is not None:
+        return view.alpha_xy, view.beta_0
+    default = default_hyperparameters(float(view.code_weights.sum()), float(view.test_weights.sum()))
+    return (
+        default[0] if view.alpha_xy is None else view.alpha_xy,
+        default[1] if view.beta_0 is None else view.beta_0,
     )
-    return np.asarray(score, dtype=np.float64)[sets.set_of]
 
 
 @RANKERS.register("b4")
 def b4(view: View) -> Ranking:
     """B4 with the view's hyper-parameters, or the default ones for its size."""
-    alpha_xy, beta_0 = default_hyperparameters(float(view.code_weights.sum()), float(view.test_weights.sum()))
-    alpha_xy = alpha_xy if view.alpha_xy is None else view.alpha_xy
-    beta_0 = beta_0 if view.beta_0 is None else view.beta_0
-    scores = b4_scores(
-        view.passed,
-        alpha_xy=alpha_xy,
-        beta_0=beta_0,
-        code_weights=view.code_weights,
-        test_weights=view.test_weights,
-    )
-    return ranking(scores, "log_posterior", alpha_xy=alpha_xy, beta_0=beta_0)
+    alpha_xy, beta_0 = hyperparameters(view)
+    sets = consensus_sets(view.passed)
+    scores = log_posterior(count_sets(sets, view.code_weights, view.test_weights), alpha_xy, beta_0)
+    return ranking(scores[sets.set_of], "log_posterior", alpha_xy=alpha_xy, beta_0=beta_0)

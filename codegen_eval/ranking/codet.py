@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from codegen_eval.ranking.common import RANKERS, Ranking, View, consensus_sets, ranking
+from codegen_eval.ranking.common import RANKERS, Ranking, View, consensus_sets, ranking, set_sizes
 
 
 @RANKERS.register("codet")
 def codet(view: View) -> Ranking:
     """Score of a program: its consensus set's (weighted) passed tests times sqrt of its (weighted) size."""
     sets = consensus_sets(view.passed)
-    sizes = np.bincount(sets.set_of, weights=view.code_weights, minlength=len(sets.members))
+    sizes = set_sizes(sets, view.code_weights)
     scores = (sets.rows @ view.test_weights) * np.sqrt(sizes)
     return ranking(scores[sets.set_of], "ordinal")

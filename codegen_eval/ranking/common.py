@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,12 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codegen_eval.errors import CodealignError
 from codegen_eval.registry import Registry
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 Weights = Literal["counts", "codes", "ones"]
-ScoreKind = Literal["log_posterior", "ordinal", "none"]
+ScoreKind = Literal["log_posterior", "log_probability", "ordinal", "none"]
 
 TIE_TOLERANCE = 1e-9
 
@@ -27,17 +29,22 @@ class View:
         passed: bool (codes, tests); an unknown cell counts as not passed.
         code_weights: (codes,) how often each distinct program was sampled, or ones.
         test_weights: (tests,) how often each distinct test was written, or ones.
-        rng: Generator of this problem alone, so that order and number of problems do not matter.
+        rng: Generator of this problem alone, so that order and number of problems do not matter; None = one
+            that is always the same.
         alpha_xy: B4's prior count of right programs and right tests; None = default for the matrix.
         beta_0: B4's prior count of failures of wrong programs on wrong tests; None = default for the matrix.
+        damping: CodeDPO's d.
+        sweeps: CodeDPO's T.
     """
 
     passed: BoolArray
     code_weights: FloatArray
     test_weights: FloatArray
-    rng: np.random.Generator
+    rng: np.random.Generator | None = None
     alpha_xy: float | None = None
     beta_0: float | None = None
+    damping: float = 0.85
+    sweeps: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +52,39 @@ class Ranking:
     """Scores of a problem's programs.
 
     Attributes:
-        scores: (codes,) float64, higher is better.
-        levels: Tied program indices, best level first.
-        best: All programs of the best level.
-        informative: Whether the ranking separates any two programs.
-        kind: What a difference of two scores means: log odds, an order only, or nothing.
+        scores: (codes,) float64, higher is better, no NaN.
+        kind: What scores mean: log posteriors of sets up to a constant, log probabilities of programs, an
+            order only, or nothing.
         parameters: Settings in force, for the record.
+        test_scores: (tests,) float64, higher is better; None where the method does not score tests.
+        floor: Scores tie within 1e-9 * max(floor, |score|).
     """
 
     scores: FloatArray
-    levels: tuple[tuple[int, ...], ...]
     kind: ScoreKind
     parameters: dict[str, float]
+    test_scores: FloatArray | None = None
+    floor: float = 1.0
+
+    @property
+    def levels(self) -> tuple[tuple[int, ...], ...]:
+        """Tied program indices, best level first."""
+        return tie_levels(self.scores, self.floor)
 
     @property
     def best(self) -> tuple[int, ...]:
         """All equally best programs; empty when there are none."""
-        return self.levels[0] if self.levels else ()
+        if not self.scores.size:
+            return ()
+        return tuple(np.flatnonzero(self.scores >= self._bound()).tolist())
 
     @property
     def informative(self) -> bool:
         """Whether any two programs are told apart."""
-        return len(self.levels) > 1
+        return bool(self.scores.size and self.scores.min() < self._bound())
+
+    def _bound(self) -> float:
+        return _level_end(float(self.scores.max()), self.floor)
 
 
 Ranker = Callable[[View], Ranking]
@@ -78,37 +96,51 @@ class ConsensusSets:
     """Programs grouped by equal rows; sets are ordered by their smallest member.
 
     Attributes:
-        members: Program indices of each set, ascending.
+        first: (sets,) the smallest member of each set.
         set_of: (codes,) the set of each program.
         rows: bool (sets, tests), the common row of each set.
     """
 
-    members: tuple[tuple[int, ...], ...]
+    first: NDArray[np.intp]
     set_of: NDArray[np.intp]
     rows: BoolArray
 
+    @property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """Program indices of each set, ascending."""
+        found: list[list[int]] = [[] for _ in self.first]
+        for i, number in enumerate(self.set_of.tolist()):
+            found[number].append(i)
+        return tuple(map(tuple, found))
+
 
 def as_passed(passed: ArrayLike) -> BoolArray:
-    """A two-dimensional pass matrix as booleans; ValueError for other shapes and for values besides 0 and
-    1.
+    """A two-dimensional pass matrix as booleans; CodealignError for other shapes and for values besides 0
+    and 1.
     """
     array = np.asarray(passed)
     if array.ndim != 2:
-        raise ValueError(f"a pass matrix has two dimensions (programs, tests), this one has {array.ndim}")
-    if array.dtype != np.bool_ and array.size and not np.isin(array, (0, 1)).all():
-        raise ValueError("a pass matrix holds 0 and 1 only; turn unknown cells into 0 first")
+        raise CodealignError(f"a pass matrix has two dimensions (programs, tests), this one has {array.ndim}")
+    if array.dtype == np.bool_:
+        return array
+    if array.size and not np.isin(array, (0, 1)).all():
+        places = np.argwhere(~np.isin(array, (0, 1)))[0]
+        raise CodealignError(
+            f"a pass matrix holds 0 and 1 only, but program {places[0]} on test {places[1]} is "
+            f"{array[tuple(places)]!r}; turn unknown cells into 0 first"
+        )
     return array.astype(np.bool_)
 
 
 def as_weights(weights: ArrayLike | None, size: int, name: str) -> FloatArray:
-    """Multiplicities as float64 (size,); ones for None; ValueError unless finite and at least 1."""
+    """Multiplicities as float64 (size,); ones for None; CodealignError unless finite and at least 1."""
     if weights is None:
         return np.ones(size)
     array = np.asarray(weights, dtype=np.float64)
     if array.shape != (size,):
-        raise ValueError(f"{name} has shape {array.shape}, the matrix needs ({size},)")
+        raise CodealignError(f"{name} has shape {array.shape}, the matrix needs ({size},)")
     if not (np.isfinite(array).all() and (array >= 1).all()):
-        raise ValueError(f"{name} must be finite counts of at least 1")
+        raise CodealignError(f"{name} must be finite counts of at least 1")
     return array
 
 
@@ -121,6 +153,8 @@ def make_view(
     rng: np.random.Generator | None = None,
     alpha_xy: float | None = None,
     beta_0: float | None = None,
+    damping: float = 0.85,
+    sweeps: int = 10,
 ) -> View:
     """A ranker's view of a matrix.
 
@@ -132,6 +166,8 @@ def make_view(
         rng: For rankers that draw; a fixed one when absent.
         alpha_xy: Handed to B4.
         beta_0: Handed to B4.
+        damping: Handed to CodeDPO.
+        sweeps: Handed to CodeDPO.
     """
     matrix = as_passed(passed)
     codes, tests = matrix.shape
@@ -139,51 +175,75 @@ def make_view(
         passed=matrix,
         code_weights=as_weights(code_counts if weights != "ones" else None, codes, "code_counts"),
         test_weights=as_weights(test_counts if weights == "counts" else None, tests, "test_counts"),
-        rng=rng or np.random.default_rng(0),
+        rng=rng,
         alpha_xy=alpha_xy,
         beta_0=beta_0,
+        damping=damping,
+        sweeps=sweeps,
     )
 
 
 def consensus_sets(passed: ArrayLike) -> ConsensusSets:
-    """Group programs by equal rows, in O(codes x tests): rows are packed to bits and compared as byte
+    """Group programs by equal rows, in O(codes x tests): rows are packed to bits and looked up as byte
     strings.
     """
     matrix = as_passed(passed)
-    codes, tests = matrix.shape
-    if codes == 0:
-        return ConsensusSets((), np.zeros(0, dtype=np.intp), np.zeros((0, tests), dtype=np.bool_))
     packed = np.packbits(matrix, axis=1)
-    # A leading zero byte keeps the width above 0 when there are no tests.
-    packed = np.ascontiguousarray(np.pad(packed, ((0, 0), (1, 0))))
-    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    rank_of = np.argsort(np.argsort(first))
-    set_of = rank_of[inverse.ravel()].astype(np.intp)
-    order = np.argsort(set_of, kind="stable")
-    ends = np.cumsum(np.bincount(set_of))[:-1]
-    members = tuple(tuple(int(i) for i in group) for group in np.split(order, ends))
-    return ConsensusSets(members, set_of, matrix[np.sort(first)])
+    width = packed.shape[1]
+    keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
+    place: dict[bytes, int] = {}
+    set_of = np.array([place.setdefault(key, len(place)) for key in keys], dtype=np.intp)
+    # Sets are numbered as they appear, so a set's first member is where the numbers reach a new height.
+    first = np.searchsorted(np.maximum.accumulate(set_of), np.arange(len(place)))
+    return ConsensusSets(first, set_of, matrix[first])
 
 
-def tie_levels(scores: ArrayLike) -> tuple[tuple[int, ...], ...]:
-    """Indices in tied levels, best first: a score within 1e-9 * max(1, |score|) of its level's best ties with
-    it.
+def set_sizes(sets: ConsensusSets, code_weights: FloatArray) -> FloatArray:
+    """Programs (sets,) of each set, counted with their multiplicity."""
+    sizes = np.bincount(sets.set_of, weights=code_weights, minlength=len(sets.first))
+    return sizes.astype(np.float64)
+
+
+def tie_levels(scores: ArrayLike, floor: float = 1.0) -> tuple[tuple[int, ...], ...]:
+    """Indices in tied levels, best first: a score within 1e-9 * max(floor, |score|) of its level's best ties
+    with it. CodealignError for a NaN.
     """
     values = np.asarray(scores, dtype=np.float64)
     if np.isnan(values).any():
-        raise ValueError("a score is NaN: check the ranker's hyper-parameters")
+        raise CodealignError("a score is NaN: check the ranker's hyper-parameters")
     levels: list[list[int]] = []
-    anchor = np.nan
-    for i in np.argsort(-values, kind="stable"):
-        if not levels or anchor - values[i] > TIE_TOLERANCE * max(1.0, abs(anchor)):
+    bound = np.inf
+    order = np.argsort(-values, kind="stable")
+    for i, value in zip(order.tolist(), values[order].tolist(), strict=True):
+        if not levels or value < bound:
             levels.append([])
-            anchor = values[i]
-        levels[-1].append(int(i))
+            bound = _level_end(value, floor)
+        levels[-1].append(i)
     return tuple(tuple(sorted(level)) for level in levels)
 
 
-def ranking(scores: ArrayLike, kind: ScoreKind, **parameters: float) -> Ranking:
-    """A `Ranking` from the scores (codes,) of all programs."""
+def _level_end(best: float, floor: float) -> float:
+    """The least score that ties with the best one of its level."""
+    return best - TIE_TOLERANCE * max(floor, abs(best))
+
+
+def ranking(
+    scores: ArrayLike,
+    kind: ScoreKind,
+    *,
+    test_scores: FloatArray | None = None,
+    floor: float = 1.0,
+    **parameters: float,
+) -> Ranking:
+    """A `Ranking` from the scores (codes,) of all programs; `floor` as in `tie_levels`."""
     values = np.asarray(scores, dtype=np.float64)
-    return Ranking(values, tie_levels(values), kind, parameters)
+    if np.isnan(values).any():
+        raise CodealignError("a score is NaN: check the ranker's hyper-parameters")
+    return Ranking(values, kind, parameters, test_scores, floor)
+
+
+def positive(name: str, value: float) -> float:
+    """A hyper-parameter that must be finite and above 0; CodealignError otherwise."""
+    if not (math.isfinite(value) and value > 0):
+        raise CodealignError(f"{name} must be a finite number above 0, got {value}")
+    return float(value)

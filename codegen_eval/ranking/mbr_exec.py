@@ -6,14 +6,12 @@ al. 2022) minimises the expected disagreement of outputs on test inputs instead.
 
 from __future__ import annotations
 
-import numpy as np
-
-from codegen_eval.ranking.common import RANKERS, Ranking, View, consensus_sets, ranking
+from codegen_eval.ranking.common import RANKERS, Ranking, View, consensus_sets, ranking, set_sizes
 
 
 @RANKERS.register("mbr_exec")
 def mbr_exec(view: View) -> Ranking:
     """Score of a program: the (weighted) size of its consensus set."""
     sets = consensus_sets(view.passed)
-    sizes = np.bincount(sets.set_of, weights=view.code_weights, minlength=len(sets.members))
+    sizes = set_sizes(sets, view.code_weights)
     return ranking(sizes[sets.set_of], "ordinal")

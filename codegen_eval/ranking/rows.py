@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class RankOptions:
         drop_trivial_tests: Leave out tests that every program passes: they tell nothing, and B4 with small
             hyper-parameters can fall for them. Off by default, as in the papers.
         seed: For rankers that draw.
+        damping: CodeDPO's.
+        sweeps: CodeDPO's.
     """
 
     ranker: str
@@ -39,6 +42,8 @@ class RankOptions:
     drop_unloadable: bool = True
     drop_trivial_tests: bool = False
     seed: int = 0
+    damping: float = 0.85
+    sweeps: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class MatrixRow:
         test_counts: (tests,) multiplicities.
         unloadable: bool (codes,): did not compile.
         sources: (tests,) where each test came from.
+        known: bool (codes, tests): the sandbox ran the cell; all of them when absent.
     """
 
     task_id: str
@@ -62,6 +68,24 @@ class MatrixRow:
     code_counts: FloatArray
     test_counts: FloatArray
     unloadable: BoolArray
+    known: BoolArray | None = None
+
+    @property
+    def failed(self) -> BoolArray:
+        """Cells (codes, tests) that ran and did not pass."""
+        return ~self.passed if self.known is None else self.known & ~self.passed
+
+    def with_tests(self, kept: Sequence[int]) -> MatrixRow:
+        """The same row with some of its tests, in the given order."""
+        places = np.asarray(kept, dtype=np.intp)
+        return replace(
+            self,
+            tests=tuple(self.tests[j] for j in kept),
+            sources=tuple(self.sources[j] for j in kept),
+            passed=self.passed[:, places],
+            test_counts=self.test_counts[places],
+            known=None if self.known is None else self.known[:, places],
+        )
 
 
 def read_matrix_row(row: Mapping[str, Any]) -> MatrixRow:
@@ -93,7 +117,17 @@ def read_matrix_row(row: Mapping[str, Any]) -> MatrixRow:
         code_counts=np.asarray(matrix.code_counts, dtype=np.float64),
         test_counts=np.asarray(matrix.test_counts, dtype=np.float64),
         unloadable=(verdicts == _SYNTAX_ERROR).any(axis=1),
+        known=np.asarray(matrix.known, dtype=np.bool_),
     )
+
+
+class Kept(Protocol):
+    """What ranking needs to know of hygiene: `hygiene.Cleaned`."""
+
+    tests: list[int]
+    test_counts: FloatArray
+    aside: set[int]
+    counts: Counter[str]
 
 
 def task_rng(seed: int, *names: str) -> np.random.Generator:
@@ -102,36 +136,67 @@ def task_rng(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *np.frombuffer(digest[:16], dtype=np.uint32).tolist()])
 
 
-def rank_matrix(row: MatrixRow, options: RankOptions) -> tuple[Ranking, list[int]]:
+def programs_taking_part(row: MatrixRow, options: RankOptions) -> list[int]:
+    """Programs that are ranked: all, or those that compile."""
+    return [int(i) for i in np.flatnonzero(~(row.unloadable & options.drop_unloadable))]
+
+
+def rank_matrix(
+    row: MatrixRow, options: RankOptions, codes: Sequence[int] | None = None
+) -> tuple[Ranking, list[int]]:
     """Ranks the programs that take part.
+
+    Args:
+        row: Programs, tests, results.
+        options: How.
+        codes: The programs that take part; by the options when absent.
 
     Returns:
         The ranking, and for each of its programs the index in the row.
     """
-    codes = np.flatnonzero(~(row.unloadable & options.drop_unloadable))
-    passed = row.passed[codes]
-    tests = np.arange(len(row.tests))
-    if options.drop_trivial_tests and len(codes):
-        tests = np.flatnonzero(~passed.all(axis=0))
+    codes = programs_taking_part(row, options) if codes is None else list(codes)
     view = make_view(
-        passed[:, tests],
+        row.passed[codes],
         row.code_counts[codes],
-        row.test_counts[tests],
+        row.test_counts,
         weights=options.weights,
         rng=task_rng(options.seed, "rank", row.task_id),
         alpha_xy=options.alpha_xy,
         beta_0=options.beta_0,
+        damping=options.damping,
+        sweeps=options.sweeps,
     )
-    return RANKERS.get(options.ranker)(view), [int(i) for i in codes]
+    return RANKERS.get(options.ranker)(view), codes
 
 
-def ranking_row(row: MatrixRow, options: RankOptions) -> dict[str, Any]:
-    """One row of `rankings.jsonl`; a program that was left out has the score null."""
-    ranking, codes = rank_matrix(row, options)
+def informative_tests(row: MatrixRow, options: RankOptions) -> list[int]:
+    """Tests that are used: all, or those that not every ranked program passes."""
+    codes = programs_taking_part(row, options)
+    if not (options.drop_trivial_tests and codes):
+        return list(range(len(row.tests)))
+    return [int(j) for j in np.flatnonzero(~row.passed[codes].all(axis=0))]
+
+
+def ranking_row(row: MatrixRow, options: RankOptions, cleaned: Kept | None = None) -> dict[str, Any]:
+    """One row of `rankings.jsonl`; a program or test that was left out has the score null.
+
+    Args:
+        row: Programs, tests, results.
+        options: How to rank.
+        cleaned: What hygiene left of the row (`hygiene.Cleaned`); everything when absent.
+    """
+    codes = programs_taking_part(row, options)
+    tests = informative_tests(row, options)
+    used = row
+    if cleaned is not None:
+        codes = [i for i in codes if i not in cleaned.aside]
+        tests = [j for j in tests if j in set(cleaned.tests)]
+        used = replace(row, test_counts=cleaned.test_counts)
+    ranking, codes = rank_matrix(used.with_tests(tests), options, codes)
     scores: list[float | None] = [None] * len(row.codes)
     for index, score in zip(codes, ranking.scores, strict=True):
         scores[index] = float(score)
-    return {
+    found = {
         "task_id": row.task_id,
         "ranker": options.ranker,
         "weights": options.weights,
@@ -141,3 +206,14 @@ def ranking_row(row: MatrixRow, options: RankOptions) -> dict[str, Any]:
         "best": [codes[i] for i in ranking.best],
         "informative": ranking.informative,
     }
+    if ranking.test_scores is not None:
+        test_scores: list[float | None] = [None] * len(row.tests)
+        for place, value in zip(tests, ranking.test_scores, strict=True):
+            test_scores[place] = float(value)
+        found["test_scores"] = test_scores
+    if cleaned is not None:
+        found["tests"] = tests
+        found["test_counts"] = [float(c) for c in cleaned.test_counts]
+        found["aside"] = sorted(cleaned.aside)
+        found["hygiene"] = dict(cleaned.counts)
+    return found

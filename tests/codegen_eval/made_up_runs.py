@@ -24,6 +24,7 @@ from sandbox import (
     PassMatrix,
     Program,
     Result,
+    Timing,
     TimingJob,
     Verdict,
 )
@@ -87,6 +88,16 @@ class FakeSandbox:
             marks = [re.search(r"# seconds: (\S+)", source) for source in job.sources]
             seconds = [float(mark[1]) if mark else 1e-3 for mark in marks]
             yield np.repeat(np.array(seconds)[:, None], len(job.calls), axis=1)
+
+    def measure(self, jobs: Iterable[TimingJob]) -> Iterator[Timing]:
+        for job in jobs:
+            (seconds,) = self.time_many([job])
+            spread = [re.search(r"# spread: (\S+)", source) for source in job.sources]
+            wide = np.array([[float(mark[1]) if mark else 0.01] for mark in spread])
+            shape = seconds.shape
+            repeats = np.full(shape, job.repeats)
+            relative = seconds / 1e-3
+            yield Timing(seconds, seconds, relative, np.broadcast_to(wide, shape), repeats, None, (1e-3,), 0)
 
     def run(self, programs: Iterable[Program], *, all_tests: bool = False) -> Iterator[Result]:
         for program in programs:

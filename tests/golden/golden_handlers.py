@@ -10,6 +10,8 @@ import numpy as np
 from codegen_eval.metrics.eff_at_k import eff_at_k, eff_values
 from codegen_eval.metrics.enamel import efficiency_score, hodges_lehmann
 from codegen_eval.metrics.pass_at_k import pass_at_k
+from codegen_eval.pairs.acecoder import acecoder_choice
+from codegen_eval.pairs.dstc import dstc_choice
 from codegen_eval.ranking.common import RANKERS, Ranking, consensus_sets, make_view
 
 Case = dict[str, Any]
@@ -86,6 +88,43 @@ def check_codet_original(case: Case) -> None:
         assert list(ranking.best) == sorted(expected["best_codes"])
 
 
+def check_codedpo(case: Case) -> None:
+    for expected in case["expected"]["codedpo"]:
+        view = make_view(read_matrix(case), damping=expected["d"], sweeps=expected["T"])
+        ranking = RANKERS.get("codedpo")(view)
+        _close(ranking.scores, expected["code_scores"], 1e-9)
+        _close(ranking.test_scores, expected["test_scores"], 1e-9)
+        assert list(ranking.best) == sorted(expected["best_codes"])
+        assert list(ranking.levels[-1]) == sorted(expected["worst_codes"])
+        assert ranking.informative == expected["pair_possible"]
+
+
+def check_dstc(case: Case) -> None:
+    expected = case["expected"]["dstc"]
+    choice = dstc_choice(read_matrix(case))
+    assert choice.reason == expected["reason"]
+    assert (choice.reason is None) == expected["feasible"]
+    if not expected["feasible"]:
+        return
+    assert list(choice.chosen_codes) == expected["chosen_codes"]
+    assert list(choice.rejected_tests) == expected["rejected_tests"]
+    for name in ("chosen_tests", "rejected_codes"):
+        found = {str(k): list(v) for k, v in getattr(choice, name).items()}
+        assert found == expected[name]
+    either = {j for group in choice.rejected_codes.values() for j in group}
+    assert bool(either & set(choice.chosen_codes)) == expected["same_code_on_both_sides_possible"]
+    forced = len(either | set(choice.chosen_codes)) == 1
+    assert forced == expected["same_code_on_both_sides_forced"]
+
+
+def check_acecoder_pairs(case: Case) -> None:
+    expected = case["expected"]["acecoder_pairs"]
+    found = acecoder_choice(read_matrix(case))
+    assert len(found) == expected["pairs"]
+    if "list" in expected:
+        assert [list(pair) for pair in found] == expected["list"]
+
+
 RANKING_PARTS: dict[str, Callable[[Case], None] | None] = {
     "consensus_sets": check_consensus_sets,
     "b4": check_b4,
@@ -93,9 +132,9 @@ RANKING_PARTS: dict[str, Callable[[Case], None] | None] = {
     "codet_original": check_codet_original,
     "mbr_exec": check_mbr_exec,
     "maxpass": check_maxpass,
-    "codedpo": None,
-    "dstc": None,
-    "acecoder_pairs": None,
+    "codedpo": check_codedpo,
+    "dstc": check_dstc,
+    "acecoder_pairs": check_acecoder_pairs,
 }
 
 

@@ -67,7 +67,9 @@ def test_pairs_are_trl_preference_data(tmp_path: Path) -> None:
     for row in rows:
         assert set(row) == {
             *("prompt", "chosen", "rejected", "kind", "confidence", "margin", "task_id"),
-            *("chosen_sha", "rejected_sha", "ranker", "sources"),
+            *("chosen_sha", "rejected_sha", "ranker", "sources", "label_smoothing", "ties"),
+            *("chosen_score", "rejected_score", "chosen_weight", "rejected_weight"),
+            *("prefix_chars", "suffix_chars"),
         }
         assert row["chosen"] != row["rejected"] and row["sources"] == ["example", "own"]
         assert row["chosen"].startswith("    return") and row["prompt"].startswith("def ")
@@ -246,3 +248,50 @@ def test_rank_command_records_the_hyperparameters_in_force(tmp_path: Path) -> No
     row = next(read_jsonl(tmp_path / "b/rankings.jsonl"))
     assert row["parameters"] == {"alpha_xy": 12.0, "beta_0": 10.0} and row["kind"] == "log_posterior"
     assert len(row["scores"]) == len(set(PROGRAMS["made/double"]))
+
+
+def test_hygiene_is_counted_over_the_run_and_its_tests_reach_the_pairs(tmp_path: Path) -> None:
+    chain(tmp_path)
+    matrices = tmp_path / "matrices/matrices.jsonl"
+    config = RankConfig(matrices=matrices, out=tmp_path / "h", ranker="codedpo", hygiene="full")
+    ranked = rank.run(config, FakeSandbox())
+    counts = json.loads((ranked.path / "hygiene.json").read_text())
+    assert counts["tests"] == 7 and counts["canaries"] == 4 and counts["cells_changed"] == 0
+    row = next(read_jsonl(ranked.path / "rankings.jsonl"))
+    assert len(row["test_scores"]) == len(row["test_counts"]) >= len(row["tests"])
+    made = PairsConfig(
+        **{"matrices": matrices, "rankings": ranked.path / "rankings.jsonl", "benchmark": "made-up"},
+        out=tmp_path / "d",
+        builder="dstc",
+        efficiency="credible",
+        efficiency_share=0.5,
+        kto=True,
+    )
+    run_dir = pairs.run(made, FakeSandbox())
+    rows, singles = (list(read_jsonl(run_dir.path / f"{name}.jsonl")) for name in ("pairs", "kto"))
+    assert {row["kind"] for row in rows} == {"code_test", "efficiency"}
+    assert {single["label"] for single in singles} == {True, False}
+    assert all("assert " in row["chosen"] for row in rows if row["kind"] == "code_test")
+    assert "reach" in next(read_jsonl(run_dir.path / "timings.jsonl"))
+
+
+def test_fitting_needs_problems_and_a_ranker_that_has_hyperparameters(tmp_path: Path) -> None:
+    chain(tmp_path)
+    matrices = tmp_path / "matrices/matrices.jsonl"
+    with pytest.raises(CodealignError, match="--fit finds alpha_xy and beta_0 of the rankers"):
+        rank.run(RankConfig(matrices=matrices, out=tmp_path / "a", ranker="maxpass", fit=True))
+    with pytest.raises(CodealignError, match="needs at least 20"):
+        rank.run(RankConfig(matrices=matrices, out=tmp_path / "b", ranker="posterior", fit=True))
+    many = [dict(row, task_id=f"t{i}") for i in range(20) for row in read_jsonl(matrices)]
+    write_jsonl(tmp_path / "many.jsonl", many)
+    ranked = rank.run(
+        RankConfig(matrices=tmp_path / "many.jsonl", out=tmp_path / "c", ranker="posterior", fit=True)
+    )
+    rows = list(read_jsonl(ranked.path / "rankings.jsonl"))
+    assert len({tuple(row["parameters"].items()) for row in rows}) == 1
+    assert rows[0]["kind"] == "log_probability" and rows[0]["parameters"]["beta_0"] != 10.0
+
+
+def test_an_unknown_builder_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CodealignError, match="did you mean 'dstc'"):
+        pairs.main(["--matrices", "m", "--rankings", "r", "--out", str(tmp_path), "--builder", "dtsc"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from codegen_eval.pairs.drawing import draw
 from codegen_eval.pairs.efficiency import efficiency_pairs, fast_and_slow, race, time_races, total_seconds
 from codegen_eval.pairs.enlarge import enlarge, enlarged_calls
 from codegen_eval.pairs.job import efficiency_quota
-from codegen_eval.pairs.records import read_ranking_row
+from codegen_eval.pairs.options import PairOptions
+from codegen_eval.pairs.records import Pair, read_ranking_row
 from codegen_eval.ranking.rows import MatrixRow, RankOptions, ranking_row
 from tests.codegen_eval.made_up_runs import FakeSandbox
 
@@ -95,6 +98,11 @@ def timed(row: MatrixRow) -> tuple[dict[str, object] | None, Counter[str]]:
     return (next(time_races([found], FakeSandbox(), 3)) if found else None), funnel
 
 
+def pairs_of(row: MatrixRow, timing: Mapping[str, Any], count: int, funnel: Counter[str]) -> list[Pair]:
+    ranked = read_ranking_row(ranking_row(row, RankOptions("b4")), row)
+    return efficiency_pairs(row, ranked, timing, PairOptions(count), funnel)
+
+
 FAST, SLOW = "def f(x): return 2 * x", "def f(x): return x + x  # seconds: 0.5"
 FAIL = "def f(x): return x * 2  # seconds: nan"
 ENDLESS = "def f(x): return x + x + 0  # seconds: inf"
@@ -108,11 +116,11 @@ def test_fast_is_chosen_slow_rejected_and_a_wrong_answer_on_large_inputs_is_left
     assert timing is not None and timing["disagreeing"] == [5]
     assert timing["seconds"] == [0.002, 1.0, None, "inf", 0.018, 1.8]
     funnel: Counter[str] = Counter()
-    pairs = efficiency_pairs(row, timing, 9, 0, funnel)
+    pairs = pairs_of(row, timing, 9, funnel)
     assert {(p.chosen, p.rejected) for p in pairs} == {(0, 1), (0, 3)}
     assert all(p.kind == "efficiency" and p.confidence == 1.0 and p.margin == 0.0 for p in pairs)
     assert funnel["efficiency_disagreeing_programs"] == 1
-    assert len(efficiency_pairs(row, timing, 1, 0, Counter())) == 1
+    assert len(pairs_of(row, timing, 1, Counter())) == 1
 
 
 def test_races_need_two_programs_that_pass_something_and_an_input_that_grows() -> None:

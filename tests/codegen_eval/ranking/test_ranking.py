@@ -159,9 +159,9 @@ def test_default_hyperparameters_scale_with_the_matrix() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha_xy": 0.0}, "alpha_xy above 0, got 0.0"),
-        ({"beta_0": math.nan}, "beta_0 above 0, got nan"),
-        ({"alpha_xy": math.inf}, "alpha_xy above 0, got inf"),
+        ({"alpha_xy": 0.0}, "alpha_xy must be a finite number above 0, got 0.0"),
+        ({"beta_0": math.nan}, "beta_0 must be a finite number above 0, got nan"),
+        ({"alpha_xy": math.inf}, "alpha_xy must be a finite number above 0, got inf"),
         ({"code_counts": [1, 2]}, r"code_counts has shape \(2,\), the matrix needs \(3,\)"),
         ({"code_counts": [0, 1, 1]}, "at least 1"),
         ({"test_counts": [1, math.nan, 1]}, "finite counts"),
