@@ -362,8 +362,9 @@ def test_no_bytes_make_the_decoder_do_anything_but_refuse(seed, data):
         value = codec.decode(bytes(hostile))
     except codec.CodecError:
         return
-    # What is not refused can be sent on, and has the bounds of any value.
-    codec.decode(codec.encode(value))
+    # What is not refused can be sent on, has the bounds of any value, and comes back as the same bytes.
+    again = codec.encode(value)
+    assert codec.encode(codec.decode(again)) == again
 
 
 @settings(deadline=None, max_examples=300)
@@ -371,9 +372,11 @@ def test_no_bytes_make_the_decoder_do_anything_but_refuse(seed, data):
 def test_random_bytes_are_refused_or_data(data):
     for hostile in (data, b"l\1\0\0\0" + data, b"x\2\0\0\0" + data):
         try:
-            codec.encode(codec.decode(hostile))
+            value = codec.decode(hostile)
         except codec.CodecError:
             continue
+        sent = codec.encode(value)
+        assert codec.encode(codec.decode(sent)) == sent
 
 
 @pytest.mark.parametrize(
