@@ -10,6 +10,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from codegen_eval.records import Problem
 Row = dict[str, Any]
 Placed = tuple[str, Row]  # "FILE:LINE" and the row
 _ENDINGS = (".jsonl", ".json", ".parquet")
+_EASY_DIGITS, _MOST_DIGITS = 4000, 30_000  # the sandbox's values have at most 100,000 bits
 
 
 def files(name: str, dataset: Path | None, hint: str, split: str | None = None) -> list[Path]:
@@ -58,6 +60,8 @@ def rows(path: Path) -> Iterator[Placed]:
     """
     try:
         first = _first_bytes(path)
+    except FileNotFoundError:
+        raise CodealignError(f"no such file: {path}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise CodealignError(f"cannot read {path}: {error}") from None
     if first.startswith(b"PAR1"):
@@ -137,6 +141,19 @@ def _instead(row: Mapping[str, Any], key: str) -> str:
     return f"missing; there are {', '.join(sorted(map(str, row))) or 'no fields'}"
 
 
+def whole_number(text: str) -> int:
+    """An integer of JSON; Python itself reads no more than 4,300 digits.
+
+    Raises:
+        ValueError: It has more digits than the sandbox's values can have.
+    """
+    if len(text) <= _EASY_DIGITS:
+        return int(text)
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits; at most {_MOST_DIGITS} are read")
+    return int(Decimal(text))
+
+
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         first = file.read(64)
@@ -149,9 +166,10 @@ def _first_bytes(path: Path) -> bytes:
 def _array(path: Path) -> Iterator[Placed]:
     try:
         data = path.read_bytes()
-        values = json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+        text = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        values = json.loads(text, parse_int=whole_number)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise CodealignError(f"{path}: not a JSON array ({error})") from None
+        raise CodealignError(f"{path}: not a JSON array: not valid JSON ({error})") from None
     for number, row in enumerate(values, 1):
         if not isinstance(row, dict):
             raise CodealignError(f"{path}: row {number} is {type(row).__name__}; a JSON object is needed")
@@ -172,5 +190,5 @@ def _parquet(path: Path) -> Iterator[Placed]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}: row {number}", row
-    except pyarrow.ArrowException as error:
-        raise CodealignError(f"{path}: broken Parquet ({error})") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise CodealignError(f"cannot read {path}: broken Parquet ({error})") from None

@@ -11,16 +11,15 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from codegen_eval.benchmarks import fields
+from codegen_eval.benchmarks.fields import whole_number
 from codegen_eval.errors import CodealignError
-from codegen_eval.jsonl import read_numbered
 from codegen_eval.records import Problem
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-_EASY_DIGITS, _MOST_DIGITS = 4000, 30_000  # Python reads 4300, and the sandbox's values have 100,000 bits
 _FUTURE = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*((?:from __future__ import [^\n(\\]+\n)+)")
 
 
@@ -73,7 +72,7 @@ class Row:
         if not text.strip():
             return default
         try:
-            return json.loads(text, parse_int=_whole_number)
+            return json.loads(text, parse_int=whole_number)
         except RecursionError:
             raise self.error(f"the JSON in {what!r} is nested too deeply") from None
         except ValueError as error:
@@ -128,18 +127,13 @@ def split_files(
 
 
 def file_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file, by its ending.
+    """The rows of one file, of any form that `fields.rows` knows.
 
     Raises:
         CodealignError: A file that is missing, unreadable, of another form, or holds no objects.
     """
-    if path.name.endswith(".parquet"):
-        yield from _parquet_rows(path)
-    elif path.name.endswith(".json") and _is_array(path):
-        yield from _array_rows(path)
-    else:
-        for line, values in read_numbered(path):
-            yield Row(values, f"{path}:{line}")
+    for where, values in fields.rows(path):
+        yield Row(values, where)
 
 
 def collect(benchmark: str, rows: Iterator[Row], problem: Callable[[Row], Problem | None]) -> list[Problem]:
@@ -179,55 +173,5 @@ def _of_split(name: str, split: str) -> bool:
     return re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", name) is not None
 
 
-def _whole_number(text: str) -> int:
-    if len(text) <= _EASY_DIGITS:
-        return int(text)
-    if len(text) > _MOST_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits; at most {_MOST_DIGITS} are read")
-    return int(Decimal(text))
-
-
 def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
-
-
-def _is_array(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    except FileNotFoundError:
-        raise CodealignError(f"no such file: {path}") from None
-    except OSError as error:
-        raise CodealignError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _array_rows(path: Path) -> Iterator[Row]:
-    try:
-        items = json.loads(path.read_bytes(), parse_int=_whole_number)
-    except (ValueError, RecursionError) as error:
-        raise CodealignError(f"{path}: not valid JSON ({error})") from None
-    for number, values in enumerate(items):
-        if not isinstance(values, dict):
-            raise CodealignError(f"{path}: item {number} must be a JSON object, it is {_kind(values)}")
-        yield Row(values, f"{path}: item {number}")
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        import pyarrow  # type: ignore[import-untyped]
-        import pyarrow.parquet  # type: ignore[import-untyped]
-    except ImportError:
-        raise CodealignError(
-            f"{path}: Parquet needs pyarrow: install it (codealign[train] does), or give JSON lines"
-        ) from None
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=64):
-                for values in batch.to_pylist():
-                    yield Row(values, f"{path}: row {number}")
-                    number += 1
-    except FileNotFoundError:
-        raise CodealignError(f"no such file: {path}") from None
-    except (pyarrow.ArrowException, OSError) as error:
-        raise CodealignError(f"cannot read {path}: {error}") from None

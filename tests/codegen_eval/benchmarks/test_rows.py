@@ -40,9 +40,9 @@ def test_every_form_of_file_has_the_same_rows(tmp_path: Path) -> None:
     assert [place.replace(f"{tmp_path}/", "") for place in places] == [
         "a.jsonl:2",
         "b.jsonl.gz:2",
-        "c.json: item 1",
+        "c.json: row 2",
         "d.json:2",
-        "e.parquet: row 1",
+        "e.parquet: row 2",
     ]
 
 
@@ -50,9 +50,9 @@ def test_every_form_of_file_has_the_same_rows(tmp_path: Path) -> None:
     ("name", "content", "why"),
     [
         ("a.jsonl", b'{"a": 1}\n{"a"', r"a\.jsonl:2: not valid JSON"),
-        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: a JSON object is needed"),
-        ("a.json", b"[1, 2]", "item 0 must be a JSON object, it is a int"),
-        ("a.json", b"[{", r"a\.json: not valid JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl: row 1 is int; a JSON object is needed"),
+        ("a.json", b"[1, 2]", r"a\.json: row 1 is int; a JSON object is needed"),
+        ("a.json", b"[{", r"a\.json: not a JSON array: not valid JSON"),
         ("a.json", b"[" * 100_000, "not valid JSON"),
         ("a.json", b'[{"a": ' + b"9" * 40_000 + b"}]", "40000 digits"),
         ("a.json", b"[\xff]", "not valid JSON"),
@@ -78,7 +78,8 @@ def test_parquet_without_pyarrow_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CodealignError, match="needs pyarrow"):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CodealignError, match="pyarrow is needed: pip install pyarrow"):
         list(file_rows(tmp_path / "a.parquet"))
 
 
