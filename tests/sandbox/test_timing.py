@@ -14,6 +14,20 @@ from sandbox.engine import counters
 from sandbox.engine.timejob import variation
 
 LOOP = "def f(n):\n    while n: n -= 1"
+TRIES = 4
+
+
+def in_one_of_some(box, job, holds):
+    """Assert that `holds(timing)` in one of a few measurements: a shared host may change a core's speed by half
+    between two calls and so spoil one; what is wrong with the engine spoils them all.
+    """
+    seen = []
+    for _ in range(TRIES):
+        (timing,) = box.measure([job])
+        if holds(timing):
+            return
+        seen.append(timing.seconds.tolist())
+    raise AssertionError(f"it held in none of {TRIES} measurements: {seen}")
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +44,18 @@ def test_a_timing_says_how_often_how_steadily_and_where(box):
     (timing,) = box.measure([job])
     assert timing.repeats.tolist() == [[4, 4], [0, 0], [0, 0]]
     assert np.isnan(timing.seconds[1:]).all() and np.isnan(timing.spread[1:]).all()
-    # Ten times the work; the speed of a shared host's core may change by half in between.
-    assert 5 < timing.seconds[0, 1] / timing.seconds[0, 0] < 20
     assert (timing.median[0] >= timing.seconds[0]).all() and (timing.spread[0] >= 0).all()
     assert len(timing.calibration) == 4 and all(0 < t < 1 for t in timing.calibration)
-    assert 5 < timing.relative[0, 1] / timing.relative[0, 0] < 20 and np.isnan(timing.relative[1:]).all()
+    assert np.isnan(timing.relative[1:]).all()
     assert (timing.relative[0] >= timing.seconds[0] / max(timing.calibration)).all()
     assert timing.noise >= 0 and timing.core in os.sched_getaffinity(0)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("figure", ["seconds", "relative"])
+def test_ten_times_the_work_takes_ten_times_as_long(box, figure):
+    job = TimingJob([LOOP], "f", [(20_000,), (200_000,)], 4, spread=math.inf)
+    in_one_of_some(box, job, lambda timing: 7 < getattr(timing, figure)[0, 1] / getattr(timing, figure)[0, 0] < 14)
 
 
 @pytest.mark.sandbox
@@ -45,8 +64,8 @@ def test_a_timed_program_runs_on_the_core_that_is_named(box):
     where = "import os\ndef f(n):\n    for _ in range(n * len(os.sched_getaffinity(0))): pass"
     one = "def f(n):\n    for _ in range(n): pass"
     job = TimingJob([where, one], "f", [(2_000_000,)], 3)
-    (timing,) = box.measure([job])
-    assert 0.6 < timing.seconds[0, 0] / timing.seconds[1, 0] < 1.6, "more cores than one were allowed"
+    # With two cores the ratio is 2.
+    in_one_of_some(box, job, lambda timing: 0.7 < timing.seconds[0, 0] / timing.seconds[1, 0] < 1.4)
 
 
 @pytest.mark.sandbox
@@ -117,19 +136,26 @@ def test_a_program_that_cheats_the_clock_is_not_fast(box, name):
     n = 300_000
     honest = WORK + "def f(n): return work(n)"
     right = sum(i % 7 for i in range(n))
-    (timing,) = box.measure([TimingJob([honest, CHEATS[name]], "f", [(n,)], 3, expected=[right])])
-    assert timing.seconds[0, 0] > 0.001
-    assert math.isnan(timing.seconds[1, 0]) or timing.seconds[1, 0] > 0.6 * timing.seconds[0, 0]
+
+    def not_fast(timing):
+        assert timing.seconds[0, 0] > 0.001
+        return math.isnan(timing.seconds[1, 0]) or timing.seconds[1, 0] > 0.75 * timing.seconds[0, 0]
+
+    in_one_of_some(box, TimingJob([honest, CHEATS[name]], "f", [(n,)], 3, expected=[right]), not_fast)
 
 
 @pytest.mark.sandbox
 def test_short_calls_are_timed_in_rows_and_nothing_is_gained_by_remembering(box):
     work = "def f(n):\n    for _ in range(n): pass\n"
     cached = "import functools\n" + work + "f = functools.cache(f)"
-    (timing,) = box.measure([TimingJob([work, cached], "f", [(40,), (400,), (20_000,)], 6)])
-    per_step = timing.seconds[0] / [40, 400, 20_000]
-    assert per_step.max() < 4 * per_step.min(), "the frames' cost is no part of a call of a microsecond"
-    assert timing.seconds[1, 2] > 0.6 * timing.seconds[0, 2]
+
+    def frames_are_no_part_of_a_call(timing):
+        per_step = timing.seconds[0] / [40, 400, 20_000]
+        return per_step.max() < 3 * per_step.min()
+
+    job = TimingJob([work, cached], "f", [(40,), (400,), (20_000,)], 6)
+    in_one_of_some(box, job, frames_are_no_part_of_a_call)
+    in_one_of_some(box, job, lambda timing: timing.seconds[1, 2] > 0.75 * timing.seconds[0, 2])
 
 
 @pytest.mark.sandbox
@@ -151,8 +177,8 @@ def test_a_call_that_gives_something_else_now_and_then_has_failed(box):
 
 @pytest.mark.sandbox
 def test_what_arguments_take_to_cross_is_no_part_of_the_time(box):
-    (timing,) = box.measure([TimingJob(["def f(xs): return 0"], "f", [(list(range(200_000)),), ([],)], 3)])
-    assert timing.seconds.max() < 0.004
+    job = TimingJob(["def f(xs): return 0"], "f", [(list(range(200_000)),), ([],)], 3)
+    in_one_of_some(box, job, lambda timing: timing.seconds.max() < 0.002)
 
 
 @pytest.mark.parametrize("change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}, {"row_seconds": 2}])

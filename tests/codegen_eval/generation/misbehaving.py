@@ -57,14 +57,15 @@ class Handler(BaseHTTPRequestHandler):
             server.under_way += 1
             server.most_under_way = max(server.most_under_way, server.under_way)
         try:
-            if server.misdeed is None or not server.misdeed(self, body, before):
-                # Counted first: a client may have the answer before this thread runs again.
-                with server.lock:
-                    server.answered += 1
-                self.answer(200, completion(body))
+            done = server.misdeed is not None and server.misdeed(self, body, before)
         finally:
+            # Counted first: a client may have the answer, and ask again, before this thread runs again.
             with server.lock:
                 server.under_way -= 1
+        if not done:
+            with server.lock:
+                server.answered += 1
+            self.answer(200, completion(body))
 
     def answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
