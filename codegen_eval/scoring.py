@@ -34,7 +34,7 @@ def score_tasks(
 
     Yields:
         One list a task with a row for each sample: task_id, sample, passed, eff, eff_clipped (at 1), levels,
-        seconds (of each level), cause, reference_seconds, time_limit, noise.
+        seconds (of each level), cause, reference_seconds, time_limit, noise, eff_error (standard error).
 
     Raises:
         CodealignError: If a reference fails or cannot be timed.
@@ -98,6 +98,7 @@ def _row(task: Task, number: int, score: Score | None, scored: Scored | None) ->
         "reference_seconds": list(scored.reference) if scored else None,
         "time_limit": scored.time_limit if scored else None,
         "noise": scored.noise if scored else None,
+        "eff_error": found.error,
     }
 
 

@@ -94,6 +94,9 @@ class Timing:
         relative: (sources, calls) the median over rounds of the CPU time over that of the calibration loop in
             the same round. Where the speed of the core itself drifts (other guests of the host, heat), this
             stays comparable between jobs and `seconds` does not.
+        rounds: (sources, calls, rounds) every round's CPU time; NaN where there is none. All sources are
+            timed in every round, one behind the other, so that quotients within a round suffer least from a
+            core whose speed drifts.
         spread: (sources, calls) standard deviation over mean of the repeats; NaN for fewer than two.
         repeats: (sources, calls) how often it was timed.
         instructions: (sources, calls) the least number of instructions in user mode; None where the machine
@@ -105,6 +108,7 @@ class Timing:
     seconds: NDArray[np.float64]
     median: NDArray[np.float64]
     relative: NDArray[np.float64]
+    rounds: NDArray[np.float64]
     spread: NDArray[np.float64]
     repeats: NDArray[np.int64]
     instructions: NDArray[np.float64] | None
@@ -170,7 +174,8 @@ class TimingRun:
         return Timing(
             self._array([_least(found, kind) for found, kind in zip(cells, bad, strict=True)]),
             self._array([_median(found) for found in cells]),
-            self._array([_median(_ratios(found, calibration)) for found in cells]),
+            self._array([_median(_over(found, calibration)) for found in cells]),
+            self._rounds(cells, len(calibration)),
             self._array([_spread(found) for found in cells]),
             np.asarray([len(found) for found in cells], np.int64).reshape(self._shape),
             None if all(math.isnan(count) for count in counts) else self._array(counts),
@@ -187,6 +192,13 @@ class TimingRun:
                 if row[place] is None and not all(wanted.matches(answer) for answer in kept):
                     row[place] = math.nan
 
+    def _rounds(self, cells: list[list[float]], count: int) -> NDArray[np.float64]:
+        """Every call is timed from the first round on, so that its n-th time is of round n."""
+        out = np.full((len(cells), count), np.nan)
+        for row, found in zip(out, cells, strict=True):
+            row[: len(found)] = found
+        return out.reshape(*self._shape, count)
+
     def _array(self, values: list[float]) -> NDArray[np.float64]:
         return np.asarray(values, np.float64).reshape(self._shape)
 
@@ -200,8 +212,7 @@ def _median(found: list[float]) -> float:
     return float(np.median(found)) if found else math.nan
 
 
-def _ratios(found: list[float], calibration: list[float]) -> list[float]:
-    """Every call is timed from the first round on, so that its n-th time is of round n."""
+def _over(found: list[float], calibration: list[float]) -> list[float]:
     return [taken / steady for taken, steady in zip(found, calibration, strict=False)]
 
 

@@ -2,16 +2,17 @@
 
 Departs from the authors' procedure in how times are found: CPU time, read outside the program's process;
 reference and program in turn on one core, in a fresh process every round; calls too short for the clock in
-rows; the least of the repeats counts, since noise only adds, and a call is timed until its two least halves
-of repeats agree. Whether a program is right is decided elsewhere (grading.py), with limits that have nothing
-to do with the score's.
+rows. A score depends on nothing but how many times as long as the reference a program takes, so that is what
+is estimated, from quotients within rounds (metrics/paired_times.py), and rounds are added until the score's
+standard error is small. Whether a program is right is decided elsewhere (grading.py), with limits that have
+nothing to do with the score's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,12 @@ from codegen_eval.efficiency.grading import Grade, Yardstick, grade, yardstick
 from codegen_eval.efficiency.scores import Score, Scored, Settings, failed
 from codegen_eval.errors import CodealignError
 from codegen_eval.metrics.enamel import score_levels, time_limit
+from codegen_eval.metrics.paired_times import quotient
 from codegen_eval.records import Problem
 from sandbox import Sandbox, TimingJob
 
-SETTLED = 0.03
-MOST_TRIES = 6
+GOOD_ENOUGH = 0.015  # standard error of a score
+MOST_TIMES = 5  # as many rounds as asked
 ROW_SECONDS = 0.001
 LEAST = 1e-8  # seconds; no call takes less, but the difference of two clocks may be nothing
 Times = NDArray[np.float64]
@@ -64,109 +66,110 @@ def timed(work: Prepared, box: Sandbox, settings: Settings) -> Scored:
     Raises:
         CodealignError: If the reference cannot be timed.
     """
-    measure, sources, grades = work.measure, work.sources, work.grades
-    hardness = measure.graded.hardness
-    scores: list[Score] = [failed(hardness, given.cause) for given in grades]
-    reference: tuple[float | None, ...] = ()
-    noise = 0.0
-    groups: dict[int, list[int]] = {}
-    for i, given in enumerate(grades):
-        if given.passed:
-            groups.setdefault(given.completed, []).append(i)
-    for completed, chosen in (groups or {len(hardness): []}).items():
-        times, varied = _times(measure, [sources[i] for i in chosen], completed, box, settings)
-        noise = max(noise, varied)
-        for i, row in zip(chosen, times[1:], strict=True):
-            scores[i] = _score(measure, grades[i], times[0], row, settings.alpha)
-        reference = tuple(None if np.isnan(t) else float(t) for t in times[0])
-    limit = time_limit([t or 0.0 for t in reference], hardness, settings.alpha)
-    return Scored(tuple(scores), reference, limit, noise)
+    hardness = work.measure.graded.hardness
+    scores: list[Score] = [failed(hardness, given.cause) for given in work.grades]
+    right = [i for i, given in enumerate(work.grades) if given.passed]
+    rounds = Rounds(work.measure, [(work.sources[i], work.grades[i].completed) for i in right])
+    rounds.run(box, settings)
+    reference = rounds.reference()
+    for place, i in enumerate(right):
+        found = rounds.score(place, settings.alpha)
+        seconds = tuple(t if weight > 0 else None for t, weight in zip(found.seconds, hardness, strict=True))
+        scores[i] = replace(found, cause=work.grades[i].cause, seconds=seconds)
+    seconds = tuple(t if weight > 0 else None for t, weight in zip(reference, hardness, strict=True))
+    return Scored(tuple(scores), seconds, time_limit(reference, hardness, settings.alpha), rounds.noise)
 
 
-def _times(
-    measure: Yardstick, sources: Sequence[str], completed: int, box: Sandbox, settings: Settings
-) -> tuple[Times, float]:
-    """Seconds (reference and sources, levels) and how much the machine varied.
+class Rounds:
+    """Rounds in which a reference and programs are timed, each program on the levels that it completed."""
 
-    The reference is timed on all levels that count. A source's level is NaN where it was not timed, infinite
-    where a call was stopped or did not give what it gave before.
-    """
-    levels = [level for level, weight in enumerate(measure.graded.hardness) if weight > 0]
-    problem = measure.problem
-    out = np.full((1 + len(sources), len(measure.graded.levels)), np.nan)
-    noise = 0.0
-    for chosen, timed in (
-        ([problem.reference, *sources], [level for level in levels if level < completed]),
-        ([problem.reference], [level for level in levels if level >= completed]),
-    ):
-        if not timed:
-            continue
-        least, varied = _least(measure, chosen, timed, box, settings)
-        noise = max(noise, varied)
-        counts = [len(measure.graded.levels[level]) for level in timed]
-        for level, cells in zip(timed, np.split(least, np.cumsum(counts)[:-1], axis=1), strict=True):
-            out[: len(chosen), level] = np.maximum(cells.max(axis=1), LEAST)
-    if not np.all(np.isfinite(out[0, levels])):
-        raise CodealignError(
-            f"{problem.task_id}: the reference could not be timed: {out[0, levels].tolist()}"
+    def __init__(self, measure: Yardstick, programs: Sequence[tuple[str, int]]) -> None:
+        self.noise = 0.0
+        self._measure = measure
+        self._programs = programs
+        self._weighty = [level for level, weight in enumerate(measure.graded.hardness) if weight > 0]
+        # Seconds of the slowest test: of the reference, and side by side (reference and program, rounds).
+        self._reference: dict[int, list[Times]] = {level: [] for level in self._weighty}
+        self._pairs: list[dict[int, list[Times]]] = [{} for _ in programs]
+
+    def run(self, box: Sandbox, settings: Settings) -> None:
+        """Time until the error of every score is small, or `MOST_TIMES` as many rounds as asked were made.
+
+        Raises:
+            CodealignError: If the reference cannot be timed.
+        """
+        left = list(range(len(self._programs)))
+        for turn in range(MOST_TIMES):
+            groups: dict[int, list[int]] = {}
+            for place in left:
+                groups.setdefault(self._programs[place][1], []).append(place)
+            for completed, places in groups.items():
+                self._add(box, settings, [level for level in self._weighty if level < completed], places)
+            if turn == 0:  # the time limit needs the reference's other levels, too
+                self._add(box, settings, [level for level in self._weighty if not self._reference[level]], [])
+            left = [place for place in left if self.score(place, settings.alpha).error > GOOD_ENOUGH]
+            if not left:
+                break
+
+    def reference(self) -> tuple[float, ...]:
+        """Seconds of each level, the median over rounds; 0 for levels that do not count."""
+        return tuple(
+            float(np.median(np.concatenate(self._reference[level]))) if level in self._reference else 0.0
+            for level in range(len(self._measure.graded.hardness))
         )
-    return out, noise
 
+    def score(self, place: int, alpha: float) -> Score:
+        """The score of a program, from its quotients and the reference's times."""
+        hardness, ours = self._measure.graded.hardness, self.reference()
+        limit = time_limit(ours, hardness, alpha)
+        seconds: list[float | None] = []
+        variance = 0.0
+        for level, (weight, least) in enumerate(zip(hardness, ours, strict=True)):
+            if level >= self._programs[place][1] or (seconds and seconds[-1] is None):
+                seconds.append(None)
+            elif weight == 0:
+                seconds.append(0.0)
+            else:
+                pair = np.concatenate(self._pairs[place][level], axis=1)
+                if not np.all(np.isfinite(pair)):
+                    seconds.append(None)
+                    continue
+                found = quotient(*pair)
+                seconds.append(least * float(found.value))
+                if least * found.value < limit:
+                    variance += (weight * least * float(found.error) / (limit - least)) ** 2
+        scored = score_levels(ours, seconds, hardness, alpha)
+        error = math.sqrt(variance) / sum(hardness)
+        return Score(True, scored.value, scored.levels, seconds=tuple(seconds), error=error)
 
-def _least(
-    measure: Yardstick, sources: Sequence[str], levels: Sequence[int], box: Sandbox, settings: Settings
-) -> tuple[Times, float]:
-    """The least seconds (sources, calls) on some levels, and how much the machine varied.
-
-    Half of the repeats are made at a time, by new processes; a call is timed until the two least halves of
-    every source agree to `SETTLED`, or `MOST_TRIES` have been made.
-    """
-    calls = [call for level in levels for call in measure.graded.levels[level]]
-    answers = [answer for level in levels for answer in measure.answers[level]]
-    halves: list[Times] = []
-    noise = 0.0
-    left = list(range(len(calls)))
-    while left and len(halves) < MOST_TRIES:
+    def _add(self, box: Sandbox, settings: Settings, levels: Sequence[int], places: Sequence[int]) -> None:
+        """Time the reference and some programs on some levels."""
+        if not levels:
+            return
+        graded = self._measure.graded
+        answers = [answer for level in levels for answer in self._measure.answers[level]]
         job = TimingJob(
-            sources,
-            measure.problem.entry_point,
-            [calls[i] for i in left],
-            max(1, settings.repeats // 2),
-            measure.limits,
+            [self._measure.problem.reference, *(self._programs[place][0] for place in places)],
+            self._measure.problem.entry_point,
+            [call for level in levels for call in graded.levels[level]],
+            settings.repeats,
+            self._measure.limits,
             spread=math.inf,
             # A checker of the benchmark's own takes answers that differ from the reference's.
-            expected=None if measure.graded.checker else [answers[i] for i in left],
+            expected=None if graded.checker else answers,
             row_seconds=ROW_SECONDS,
         )
         (timing,) = box.measure([job])
-        noise = max(noise, timing.noise)
-        half = np.full((len(sources), len(calls)), np.inf if halves else np.nan)
-        half[:, left] = timing.seconds
-        halves.append(half)
-        if len(halves) > 1:
-            left = [i for i in left if not _settled(np.stack([h[:, i] for h in halves]))]
-    return np.minimum.reduce(halves), noise
-
-
-def _settled(found: Times) -> bool:
-    """Whether the two least of each source's times (tries, sources) agree; what has no time is settled."""
-    ordered = np.sort(found, axis=0)
-    first, second = np.maximum(ordered[0], LEAST), np.maximum(ordered[1], LEAST)
-    with np.errstate(invalid="ignore"):
-        return bool(np.all((second <= (1 + SETTLED) * first) | ~np.isfinite(first) | np.isnan(second)))
-
-
-def _score(measure: Yardstick, given: Grade, reference: Times, times: Times, alpha: float) -> Score:
-    hardness = measure.graded.hardness
-    ours = [0.0 if np.isnan(t) else float(t) for t in reference]
-    completed: list[float | None] = []
-    for level, weight in enumerate(hardness):
-        if level >= given.completed:
-            completed.append(None)
-        elif weight == 0:
-            completed.append(0.0)
-        else:
-            completed.append(float(times[level]) if np.isfinite(times[level]) else None)
-    found = score_levels(ours, completed, hardness, alpha)
-    seconds = tuple(t if weight > 0 else None for t, weight in zip(completed, hardness, strict=True))
-    return Score(True, found.value, found.levels, given.cause, seconds)
+        self.noise = max(self.noise, timing.noise)
+        ends = np.cumsum([len(graded.levels[level]) for level in levels])[:-1]
+        # What was stopped, or did not give what it gave before, has no time.
+        cells = np.where(np.isfinite(timing.seconds)[..., None], np.maximum(timing.rounds, LEAST), np.inf)
+        for level, tests in zip(levels, np.split(cells, ends, axis=1), strict=True):
+            slowest = tests.max(axis=1)
+            if not np.all(np.isfinite(slowest[0])):
+                raise CodealignError(
+                    f"{self._measure.problem.task_id}: the reference could not be timed on level {level}"
+                )
+            self._reference[level].append(slowest[0])
+            for place, times in zip(places, slowest[1:], strict=True):
+                self._pairs[place].setdefault(level, []).append(np.stack([slowest[0], times]))

@@ -19,6 +19,7 @@ class Score:
         levels: Score of each level; None for levels of weight 0.
         cause: Why it did not pass, or what stopped it; empty where neither.
         seconds: Time of each level; None where it was not completed or not timed.
+        error: Standard error of the value by the noise of the measurement; 0 where none is estimated.
     """
 
     passed: bool
@@ -26,6 +27,7 @@ class Score:
     levels: tuple[float | None, ...]
     cause: str = ""
     seconds: tuple[float | None, ...] = ()
+    error: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -35,6 +37,7 @@ class Score:
             "levels": list(self.levels),
             "cause": self.cause,
             "seconds": list(self.seconds),
+            "error": self.error,
         }
 
 
@@ -62,7 +65,7 @@ class Settings:
 
     Attributes:
         alpha: The time limit, as a multiple of the reference's slowest level.
-        repeats: Measurements of each call.
+        repeats: Measurements of each call; `robust` adds as many again while a score's error is not small.
     """
 
     alpha: float = ALPHA

@@ -78,7 +78,7 @@ class Idle:
 
 def several(size: int) -> int:
     """How many copies tell what unpacking one more takes."""
-    return max(2, min(64, 2**21 // max(1, size)))
+    return max(2, min(64, 2**17 // max(1, size)))
 
 
 def measure(

@@ -22,7 +22,8 @@ from .worker import Flow, Worker
 # Trusted, and run in every round: a loop that is always the same tells how fast and how steady the machine
 # was, and a call that does nothing what crossing and decoding of the arguments takes.
 CALIBRATION = b"def f(*args, loops=0):\n    t = 0\n    for i in range(loops): t += i * i % 7\n    return None"
-CALIBRATION_CALL: tuple[tuple[Any, ...], dict[str, Any]] = ((), {"loops": 50_000})
+CALIBRATION_CALL: tuple[tuple[Any, ...], dict[str, Any]] = ((), {"loops": 20_000})
+LEARN = 2  # rounds in which it is learnt what unpacking one copy more takes
 MOST_ANSWERS = 4  # different ones of a call that are kept; a program that gives more is not steady enough
 Report = Callable[[Any], None]
 
@@ -77,7 +78,7 @@ class TimeJob:
                 self._leave_noisy()
             if self.cancelled or not any(self._open):
                 break
-            yield from self._calibrate(worker)
+            yield from self._calibrate(worker, self.row_seconds > 0 and turn < LEARN)
             for place in range(len(self.sources)):
                 index = (place + turn) % len(self.sources)
                 start = 0
@@ -119,7 +120,8 @@ class TimeJob:
     ) -> Generator[None, None, tuple[Answer | None, Steps]]:
         return measure(worker, solution, arguments, copies, self._counter, self.tries)
 
-    def _calibrate(self, worker: Worker) -> Flow:
+    def _calibrate(self, worker: Worker, rows: bool) -> Flow:
+        """Learn what the machine takes for nothing and for a constant loop; with `rows`, for copies too."""
         solution = yield from self._start(worker, CALIBRATION, "f", len(self.calls) + 1)
         nothing = wire.plain(((), {}))
         for arguments in (nothing, nothing):  # the second one finds all memory touched
@@ -129,7 +131,7 @@ class TimeJob:
         for call, idle in zip(self.calls, self._idle, strict=True):
             _, one = yield from self._row(worker, solution, call)
             row = None
-            if self.row_seconds:
+            if rows:
                 _, row = yield from self._row(worker, solution, call, several(len(call)))
             idle.learn(one, row)
         yield from self._end(worker)

@@ -18,8 +18,8 @@ TRIES = 4
 
 
 def in_one_of_some(box, job, holds):
-    """Assert that `holds(timing)` in one of a few measurements: a shared host may change a core's speed by half
-    between two calls and so spoil one; what is wrong with the engine spoils them all.
+    """Assert that `holds(timing)` in one of a few measurements: a shared host may change a core's speed by
+    half between two calls and so spoil one; what is wrong with the engine spoils them all.
     """
     seen = []
     for _ in range(TRIES):
@@ -49,13 +49,18 @@ def test_a_timing_says_how_often_how_steadily_and_where(box):
     assert np.isnan(timing.relative[1:]).all()
     assert (timing.relative[0] >= timing.seconds[0] / max(timing.calibration)).all()
     assert timing.noise >= 0 and timing.core in os.sched_getaffinity(0)
+    assert timing.rounds.shape == (3, 2, 4) and np.isnan(timing.rounds[1:]).all()
+    np.testing.assert_array_equal(timing.rounds[0].min(axis=1), timing.seconds[0])
 
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("figure", ["seconds", "relative"])
 def test_ten_times_the_work_takes_ten_times_as_long(box, figure):
-    job = TimingJob([LOOP], "f", [(20_000,), (200_000,)], 4, spread=math.inf)
-    in_one_of_some(box, job, lambda timing: 7 < getattr(timing, figure)[0, 1] / getattr(timing, figure)[0, 0] < 14)
+    def ten_times(timing):
+        short, long = getattr(timing, figure)[0]
+        return 7 < long / short < 14
+
+    in_one_of_some(box, TimingJob([LOOP], "f", [(20_000,), (200_000,)], 4, spread=math.inf), ten_times)
 
 
 @pytest.mark.sandbox
