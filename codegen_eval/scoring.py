@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from codegen_eval.efficiency.ahead import one_ahead
+from codegen_eval.efficiency.ahead import ahead
 from codegen_eval.efficiency.compat import compat
-from codegen_eval.efficiency.robust import prepared, timed
+from codegen_eval.efficiency.robust import robust
 from codegen_eval.efficiency.scores import Score, Scored, Settings
 from codegen_eval.evaluation import Rows, Task, result_row
 from codegen_eval.records import Problem
@@ -68,9 +68,8 @@ def score_tasks(
 
 
 def _robust(work: Work, box: Sandbox, settings: Settings) -> Iterator[Scored]:
-    """Programs of one problem are timed while those of the next are judged."""
-    ready = one_ahead(lambda item: prepared(*item, box), work)
-    return (timed(item, box, settings) for item in ready)
+    """As many problems at once as there are workers: what counts are quotients of neighbouring times."""
+    return ahead(lambda item: robust(*item, box, settings), work, box.workers)
 
 
 def _compat(work: Work, box: Sandbox, settings: Settings) -> Iterator[Scored]:

@@ -37,6 +37,8 @@ class TimingJob:
             answers to these calls are known.
         row_seconds: Calls that take less CPU time are made in a row of about that length, each on a fresh
             copy of its arguments, and the mean counts; 0 makes each call once.
+        every_core: Whether such jobs may go on at once on all cores. Otherwise one core is left to the rest
+            of the sandbox, so that little disturbs what is timed; quotients of `rounds` bear the disturbance.
     """
 
     sources: Sequence[str]
@@ -47,6 +49,7 @@ class TimingJob:
     spread: float = 0.05
     expected: Sequence[Any] | None = None
     row_seconds: float = 0.002
+    every_core: bool = False
 
     def __post_init__(self) -> None:
         check_entry_point(self.entry_point)
@@ -80,6 +83,7 @@ class TimingJob:
             self.spread,
             self.expected is not None,
             self.row_seconds,
+            self.every_core,
         )
 
 

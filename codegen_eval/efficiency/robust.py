@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen_eval.efficiency.grading import Grade, Yardstick, grade, yardstick
+from codegen_eval.efficiency.grading import Yardstick, grade, yardstick
 from codegen_eval.efficiency.scores import Score, Scored, Settings, failed
 from codegen_eval.errors import CodealignError
 from codegen_eval.metrics.enamel import score_levels, time_limit
@@ -32,50 +32,24 @@ LEAST = 1e-8  # seconds; no call takes less, but the difference of two clocks ma
 Times = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A problem's programs before they are timed."""
-
-    measure: Yardstick
-    sources: Sequence[str]
-    grades: Sequence[Grade]
-
-
 def robust(problem: Problem, sources: Sequence[str], box: Sandbox, settings: Settings) -> Scored:
     """Scores whole programs against the problem's reference.
 
     Raises:
         CodealignError: If the problem has no graded inputs, or its reference fails or cannot be timed.
     """
-    return timed(prepared(problem, sources, box), box, settings)
-
-
-def prepared(problem: Problem, sources: Sequence[str], box: Sandbox) -> Prepared:
-    """Makes the inputs, asks the reference, and finds out which programs are right.
-
-    Raises:
-        CodealignError: If the problem has no graded inputs, or its reference fails.
-    """
     measure = yardstick(problem, box)
-    return Prepared(measure, sources, grade(measure, sources, box))
-
-
-def timed(work: Prepared, box: Sandbox, settings: Settings) -> Scored:
-    """Times the right programs.
-
-    Raises:
-        CodealignError: If the reference cannot be timed.
-    """
-    hardness = work.measure.graded.hardness
-    scores: list[Score] = [failed(hardness, given.cause) for given in work.grades]
-    right = [i for i, given in enumerate(work.grades) if given.passed]
-    rounds = Rounds(work.measure, [(work.sources[i], work.grades[i].completed) for i in right])
+    grades = grade(measure, sources, box)
+    hardness = measure.graded.hardness
+    scores: list[Score] = [failed(hardness, given.cause) for given in grades]
+    right = [i for i, given in enumerate(grades) if given.passed]
+    rounds = Rounds(measure, [(sources[i], grades[i].completed) for i in right])
     rounds.run(box, settings)
     reference = rounds.reference()
     for place, i in enumerate(right):
         found = rounds.score(place, settings.alpha)
         seconds = tuple(t if weight > 0 else None for t, weight in zip(found.seconds, hardness, strict=True))
-        scores[i] = replace(found, cause=work.grades[i].cause, seconds=seconds)
+        scores[i] = replace(found, cause=grades[i].cause, seconds=seconds)
     seconds = tuple(t if weight > 0 else None for t, weight in zip(reference, hardness, strict=True))
     return Scored(tuple(scores), seconds, time_limit(reference, hardness, settings.alpha), rounds.noise)
 
@@ -158,6 +132,7 @@ class Rounds:
             # A checker of the benchmark's own takes answers that differ from the reference's.
             expected=None if graded.checker else answers,
             row_seconds=ROW_SECONDS,
+            every_core=True,
         )
         (timing,) = box.measure([job])
         self.noise = max(self.noise, timing.noise)

@@ -195,17 +195,17 @@ class Supervisor:
                 self._go_on(found)
 
     def _next_job(self) -> Job | None:
-        """The first job that may begin. Of jobs that time calls no more go on at once than there are cores
-        less one, each on a core of its own.
+        """The first job that may begin. Jobs that time calls go on at once on a core of their own each, and
+        leave one core to everything else unless they say that they need not.
         """
         if not self._queue:
             return None
         timing = {w.job.core for w in self._workers if isinstance(w.job, TimeJob)}
         cores = [core for core in self._cores if core not in timing]
-        free = len(timing) < max(1, len(self._cores) - 1)
+        left = len(cores) - (len(self._cores) > 1)
         for job in self._queue:
             if isinstance(job, TimeJob):
-                if not free:
+                if not cores or (left < 1 and not job.every_core):
                     continue
                 job.core = cores[-1]
             self._queue.remove(job)

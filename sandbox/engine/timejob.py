@@ -23,7 +23,7 @@ from .worker import Flow, Worker
 # was, and a call that does nothing what crossing and decoding of the arguments takes.
 CALIBRATION = b"def f(*args, loops=0):\n    t = 0\n    for i in range(loops): t += i * i % 7\n    return None"
 CALIBRATION_CALL: tuple[tuple[Any, ...], dict[str, Any]] = ((), {"loops": 20_000})
-LEARN = 2  # rounds in which it is learnt what unpacking one copy more takes
+LEARN = 2  # rounds in which it is learnt what a call takes that does nothing
 MOST_ANSWERS = 4  # different ones of a call that are kept; a program that gives more is not steady enough
 Report = Callable[[Any], None]
 
@@ -46,6 +46,7 @@ class TimeJob:
         spread: float,
         answers: bool,
         row_seconds: float,
+        every_core: bool,
     ) -> None:
         self.number = number
         self.sources = sources
@@ -55,6 +56,7 @@ class TimeJob:
         self.limits = limits
         self.spread = spread
         self.row_seconds = row_seconds
+        self.every_core = every_core
         self.answers: list[list[list[bytes]]] | None = (
             [[[] for _ in calls] for _ in sources] if answers else None
         )
@@ -78,7 +80,7 @@ class TimeJob:
                 self._leave_noisy()
             if self.cancelled or not any(self._open):
                 break
-            yield from self._calibrate(worker, self.row_seconds > 0 and turn < LEARN)
+            yield from self._calibrate(worker, turn < LEARN)
             for place in range(len(self.sources)):
                 index = (place + turn) % len(self.sources)
                 start = 0
@@ -120,18 +122,18 @@ class TimeJob:
     ) -> Generator[None, None, tuple[Answer | None, Steps]]:
         return measure(worker, solution, arguments, copies, self._counter, self.tries)
 
-    def _calibrate(self, worker: Worker, rows: bool) -> Flow:
-        """Learn what the machine takes for nothing and for a constant loop; with `rows`, for copies too."""
+    def _calibrate(self, worker: Worker, calls: bool) -> Flow:
+        """Learn what a constant loop takes, and what each call takes of a program that does nothing."""
         solution = yield from self._start(worker, CALIBRATION, "f", len(self.calls) + 1)
         nothing = wire.plain(((), {}))
         for arguments in (nothing, nothing):  # the second one finds all memory touched
             _, frames = yield from self._row(worker, solution, arguments)
         _, loop = yield from self._row(worker, solution, wire.plain(CALIBRATION_CALL))
         self._calibration.append(loop.work - frames.work)
-        for call, idle in zip(self.calls, self._idle, strict=True):
+        for call, idle in zip(self.calls, self._idle, strict=True) if calls else ():
             _, one = yield from self._row(worker, solution, call)
             row = None
-            if rows:
+            if self.row_seconds:
                 _, row = yield from self._row(worker, solution, call, several(len(call)))
             idle.learn(one, row)
         yield from self._end(worker)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from codegen_eval.efficiency.ahead import one_ahead
+from codegen_eval.efficiency.ahead import ahead
 from codegen_eval.efficiency.compat import compat
 from codegen_eval.efficiency.grading import gradable, weights
 from codegen_eval.efficiency.robust import robust
@@ -172,15 +172,16 @@ def test_weights_of_levels() -> None:
     assert not gradable(Problem("t", "", "f", (), "x")) and gradable(problem())
 
 
-def test_one_step_ahead_keeps_order_and_errors_in_their_turn() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_steps_ahead_keep_order_and_errors_in_their_turn(at_once: int) -> None:
     made: list[int] = []
 
     def make(n: int) -> int:
         made.append(n)
         return 10 // (3 - n)
 
-    found = one_ahead(make, range(9))
+    found = ahead(make, range(9), at_once)
     assert [next(found) for _ in range(3)] == [3, 5, 10]
     with pytest.raises(ZeroDivisionError):
         next(found)
-    assert max(made) <= 4
+    assert max(made) < 4 + at_once
