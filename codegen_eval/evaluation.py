@@ -221,8 +221,9 @@ def _efficiency(
     ks: Sequence[int],
     mean: Callable[[NDArray[np.float64]], dict[str, float]],
 ) -> dict[str, Any]:
-    """eff@k, the same with sample scores clipped at 1, and the median over problems of what the machine
-    varied by (None where the procedure measures none). Each problem gets `eff`, its samples' scores.
+    """eff@k, the same with sample scores clipped at 1, and the medians of what the machine varied by (over
+    problems) and of the error that makes of a score (None where the procedure measures none). Each problem
+    gets `eff`, its samples' scores.
     """
     if not scores:
         return {}
@@ -239,6 +240,7 @@ def _efficiency(
             str(k): mean(eff_values(columns["eff_clipped"], k, task_ids=list(of))) for k in ks
         },
         "noise": float(np.median(noises)) if noises else None,
+        "eff_error": float(np.median([row["eff_error"] for row in scores])) if noises else None,
     }
 
 

@@ -226,7 +226,11 @@ def show(results: dict[str, Any]) -> None:
     counts = ", ".join(f"{verdict} {count}" for verdict, count in results["verdicts"].items())
     console.print(f"verdicts: {counts}", markup=False, highlight=False)
     if results.get("noise") is not None:
-        console.print(f"the machine varied by {results['noise']:.1%} (median over problems)", highlight=False)
+        console.print(
+            f"the machine varied by {results['noise']:.1%}, which makes an error of {results['eff_error']:.3f} "
+            "of one program's score (medians)",
+            highlight=False,
+        )
 
 
 def _provenance(samples: Path) -> dict[str, Any]:
