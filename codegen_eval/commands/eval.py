@@ -227,8 +227,8 @@ def show(results: dict[str, Any]) -> None:
     console.print(f"verdicts: {counts}", markup=False, highlight=False)
     if results.get("noise") is not None:
         console.print(
-            f"the machine varied by {results['noise']:.1%}, which makes an error of {results['eff_error']:.3f} "
-            "of one program's score (medians)",
+            f"the machine varied by {results['noise']:.1%}, which makes an error of "
+            f"{results['eff_error']:.3f} of one program's score (medians)",
             highlight=False,
         )
 

@@ -7,10 +7,10 @@ paper's code returns 1 for k > n, this is an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lgamma
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
 
 from codegen_eval.errors import CodealignError
 
@@ -57,7 +57,7 @@ def _one(n: int, c: int, k: int) -> float:
     """
     factors, other = (k, c) if k <= c else (c, k)
     if factors > _PRODUCT_LIMIT:
-        log_miss = gammaln(n - c + 1) + gammaln(n - k + 1) - gammaln(n - c - k + 1) - gammaln(n + 1)
+        log_miss = lgamma(n - c + 1) + lgamma(n - k + 1) - lgamma(n - c - k + 1) - lgamma(n + 1)
         return float(-np.expm1(min(log_miss, 0.0)))
     return float(-np.expm1(np.log1p(-other / (n - np.arange(factors, dtype=np.float64))).sum()))
 

@@ -6,11 +6,11 @@ Samples of one problem are not independent, so whole problems are drawn, never s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
 from codegen_eval.errors import CodealignError
 
@@ -18,6 +18,8 @@ Method = Literal["bca", "percentile"]
 
 # Draws are made in blocks of about this many numbers, which bounds the memory.
 _BLOCK = 1 << 22
+# Of the standard library: scipy.special would be most of what a second evaluation from the store takes.
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +214,9 @@ def _bca_tails(
     slack = 1e-12 * max(1.0, abs(value))
     below = (np.mean(draws < value - slack) + np.mean(draws <= value + slack)) / 2
     below = np.clip(below, 1 / len(draws), 1 - 1 / len(draws))
-    shift = ndtri(below)
+    shift = _NORMAL.inv_cdf(float(below))
     spread = jackknife.mean() - jackknife
     scale = 6 * (spread**2).sum() ** 1.5
     acceleration = (spread**3).sum() / scale if scale > 0 else 0.0
-    z = shift + ndtri(tails)
-    adjusted: NDArray[np.float64] = ndtr(shift + z / (1 - acceleration * z))
-    return adjusted
+    reach = [shift + _NORMAL.inv_cdf(tail) for tail in tails.tolist()]
+    return np.array([_NORMAL.cdf(shift + z / (1 - acceleration * z)) for z in reach])
