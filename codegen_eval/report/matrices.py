@@ -295,9 +295,10 @@ def _cost(
     tests: Sequence[ShownTest],
 ) -> int:
     """About how many bytes of HTML a matrix takes: every character of a text could be an entity of five."""
-    picture = sum(len(d) for _, d in drawing.paths) + 62 * len(drawing.labels)
+    picture = sum(len(d) for _, d in drawing.paths) + 75 * len(drawing.labels)
     texts = [test.text for test in tests] + [s.text for p in programs for line in p.lines for s in line]
     escaped = sum(len(t.encode("utf-8", "replace")) + 4 * sum(map(t.count, "&<>\"'")) for t in texts)
     pieces = sum(bool(s.css) for p in programs for line in p.lines for s in line)
     lines = sum(len(p.lines) for p in programs)
-    return picture + escaped + 24 * pieces + 27 * lines + 150 * len(sets) + 90 * len(tests) + 1500
+    rows = 170 * (len(sets) + len(programs)) + 90 * len(tests)
+    return picture + escaped + 24 * pieces + 27 * lines + rows + 2200
