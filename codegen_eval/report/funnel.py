@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from codegen_eval.pairs.hygiene import sha
-from codegen_eval.pairs.records import RankedRow
+from codegen_eval.pairs.records import PairKind, RankedRow
 from codegen_eval.ranking.rows import MatrixRow
 from codegen_eval.report.text import short
 
@@ -40,6 +40,8 @@ _REASONS = {
     "one_program": "fewer than two different best programs",
     "no_input": "no test input that can be enlarged",
     "no_contrast": "no fast and slow program",
+    "repeated": "the same as another",
+    "contaminated": "hold a text of a benchmark",
     "intervals_overlap": "their times overlap",
     "ratio_too_small": "their times are too near",
 }
@@ -224,14 +226,11 @@ def _combinations(counts: Mapping[str, int]) -> list[Lane]:
 
 
 def _pairs(counts: Mapping[str, int]) -> Lane:
-    kinds = {
-        name.removeprefix("pairs_"): n for name, n in counts.items() if name.startswith("pairs_") and n > 0
-    }
+    """Kinds are counted when pairs are made; every other count of this name is of pairs dropped later."""
+    named = {name.removeprefix("pairs_"): n for name, n in counts.items() if name.startswith("pairs_")}
+    kinds = sum(n for name, n in named.items() if name in get_args(PairKind))
+    later = [(n, reason(name)) for name, n in named.items() if name not in get_args(PairKind)]
     over = counts.get("efficiency_pairs_over_share", 0)
-    written = sum(kinds.values())
-    steps: list[tuple[str, int, Sequence[tuple[int, str]]]] = [
-        ("made", written + over, ()),
-        ("written", written, [(over, "efficiency pairs beyond their share")]),
-    ]
-    steps += [(f"of them {short(kind.replace('_', ' '), 30)}", n, ()) for kind, n in kinds.items()]
-    return _lane("pairs", steps)
+    written = kinds - sum(n for n, _ in later)
+    dropped = [(over, "efficiency pairs beyond their share"), *later]
+    return _lane("pairs", [("made", kinds + over, ()), ("written", written, dropped)])

@@ -121,6 +121,17 @@ def load_pairs(path: Path, *, shown: int, seed: int) -> PairsRun:
     )
 
 
+def text_of(value: Any) -> str | None:
+    """A text, or the texts of TRL's messages (`[{"role": ..., "content": ...}]`); None for anything else."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        return None
+    texts = [message.get("content") if isinstance(message, Mapping) else None for message in value]
+    found = [text for text in texts if isinstance(text, str)]
+    return "\n\n".join(found) if len(found) == len(texts) else None
+
+
 def _choose(places: list[tuple[int, str]], count: int, seed: str) -> list[int]:
     """Row numbers of `count` pairs, drawn so that no problem comes twice before every problem came once."""
     shuffled = list(places)
@@ -134,9 +145,9 @@ def _choose(places: list[tuple[int, str]], count: int, seed: str) -> list[int]:
 
 
 def _check_pair(row: Mapping[str, Any], where: str) -> None:
-    """Refuses a row that is no preference pair of texts."""
+    """Refuses a row that is no preference pair of texts or of messages."""
     for key in ("prompt", "chosen", "rejected"):
-        if not isinstance(row.get(key), str):
+        if text_of(row.get(key)) is None:
             raise CodealignError(f"{where}: {key!r} must be a text, got {type(row.get(key)).__name__}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen_eval.report.diff import Segment, SideBySide, highlight, side_by_side
-from codegen_eval.report.loading import PairsRun
+from codegen_eval.report.loading import PairsRun, text_of
 from codegen_eval.report.matrices import MatricesRun
 from codegen_eval.report.text import excerpt, number, short
 
@@ -49,7 +49,8 @@ def shown_pairs(pairs: PairsRun, matrices: MatricesRun | None) -> list[ShownPair
 
 
 def _shown(row: Mapping[str, Any], place: int, matrices: MatricesRun | None) -> ShownPair:
-    prompt = excerpt(row["prompt"].strip("\n"), characters=2500, lines=60)
+    texts = {key: text_of(row[key]) or "" for key in ("prompt", "chosen", "rejected")}
+    prompt = excerpt(texts["prompt"].strip("\n"), characters=2500, lines=60)
     facts = [(name, _plain(row[key])) for key, name in _FACTS if row.get(key) is not None]
     weights = [row.get("chosen_weight"), row.get("rejected_weight")]
     if any(weight not in (None, 1.0) for weight in weights):
@@ -71,7 +72,7 @@ def _shown(row: Mapping[str, Any], place: int, matrices: MatricesRun | None) -> 
         facts=tuple(facts),
         prompt=[tuple(line) for line in highlight(prompt.text)],
         prompt_note=prompt.note,
-        diff=side_by_side(row["rejected"], row["chosen"]),
+        diff=side_by_side(texts["rejected"], texts["chosen"]),
         matrix=matrix,
         programs=programs,
     )

@@ -75,6 +75,8 @@ def test_problems_timed_ones_combinations_and_pairs_come_from_the_counts_of_the_
     assert found["combinations of two programs"]["not used"] == (8, ((8, "the same program but for layout"),))
     assert found["pairs"]["made"][0] == 45
     assert found["pairs"]["written"] == (41, ((4, "efficiency pairs beyond their share"),))
+    later = by_name(lanes({"pairs_correctness": 9, "pairs_repeated": 2, "pairs_contaminated": 3}, None))
+    assert later["pairs"]["written"][0] == 4 and later["pairs"]["made"][0] == 9
 
 
 def test_shares_are_of_the_first_step_and_a_lone_step_has_none() -> None:

@@ -208,3 +208,18 @@ def test_broken_matrices_and_rankings_of_others_are_named(tmp_path: Path) -> Non
     (folder / "matrices/matrices.jsonl").write_text('{"task_id": "t"}\n')
     with pytest.raises(CodealignError, match=r"not a row of matrices\.jsonl"):
         load(folder)
+
+
+def test_all_files_in_one_folder_and_pairs_of_messages_make_a_page(tmp_path: Path) -> None:
+    row = matrix_row("t", CELLS)
+    talk = {
+        "prompt": [{"role": "user", "content": "Write <f>."}],
+        **{side: [{"role": "assistant", "content": f"{side} & done"}] for side in ("chosen", "rejected")},
+    }
+    folder = write_data(tmp_path, [row], [data_pair(row, 0, 3) | talk])
+    for name in ("matrices", "rankings", "pairs"):
+        (folder / name / f"{name}.jsonl").rename(folder / f"{name}.jsonl")
+    (folder / "pairs/funnel.json").rename(folder / "funnel.json")
+    page, found = make(folder)
+    assert StrictPage(page).problems == []
+    assert len(found.shown) == 1 and "Write &lt;f&gt;." in page and "&amp; done" in page
