@@ -6,11 +6,12 @@ A seed's programs, tests and matrices are drawn once, with the quickstart's sett
 of them; DPO with the quickstart's recipe trains the shipped model on each; the hidden tests of other problems
 say what it brought. Right pairs are counted by the hidden tests of the training problems, afterwards.
 
-`random` takes the first of a random order that loads and passes a test against the last; `random, fewer tests`
-asks, as all ways with the builder `ranked` do, that the rejected program passes fewer tests, which is a choice
-already. Efficiency pairs are left out (`--efficiency-share`), so that rankers alone make the difference. `random`, CodeDPO
-and DSTC give one pair a problem, the others up to two; all train for the same number of steps. A pair of DSTC
-counts as right if its chosen program and test are both right and its rejected ones are not.
+`random` takes the first program of a random order, if it loads and passes a test, against the last. `random,
+fewer tests` asks that the rejected program passes fewer tests, as all ways with the builder `ranked` do: that
+is a choice already. `random`, CodeDPO and DSTC give one pair a problem, the others up to two; all train for
+the same number of steps. A pair of DSTC counts as right if its chosen program and test are both right and its
+rejected ones are not both. Efficiency pairs are left out (`--efficiency-share`), so that rankers alone make
+the difference.
 
 Every step is a run directory: stopped anywhere, the same command goes on. More seeds or rankers later only
 add what is missing.
