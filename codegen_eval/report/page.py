@@ -11,41 +11,31 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from codegen_eval.comparison import unlike
 from codegen_eval.report import plots
 from codegen_eval.report.canvas import Plot, Side
-from codegen_eval.report.diff import SideBySide, highlight, side_by_side
+from codegen_eval.report.funnel import lanes
 from codegen_eval.report.loading import PairsRun
+from codegen_eval.report.matrices import MatricesRun
+from codegen_eval.report.pairs import shown_pairs
 from codegen_eval.report.samples import explore
 from codegen_eval.report.summary import Comparison, Metric, change_counts, headline, p_text
-from codegen_eval.report.text import excerpt, number, percent, points, short, visible
+from codegen_eval.report.text import number, percent, points, short, visible
 from codegen_eval.results import EvalResults, Evaluation
 
 _SETTINGS = ("benchmark", "split", "model", "temperature", "samples_per_problem", "n_problems")
 
 
-@dataclass(frozen=True, slots=True)
-class ShownPair:
-    """A preference pair ready for the template."""
-
-    task_id: str
-    kind: str
-    facts: tuple[tuple[str, str], ...]
-    prompt: list[tuple[Any, ...]]
-    prompt_note: str
-    diff: SideBySide
-
-
 def render(
-    before: Evaluation,
+    before: Evaluation | None = None,
     after: Evaluation | None = None,
     *,
     comparison: Comparison | None = None,
     pairs: PairsRun | None = None,
+    matrices: MatricesRun | None = None,
     training: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     title: str = "Before and after",
     samples_shown: int = 4,
@@ -53,10 +43,11 @@ def render(
     """The page as text; equal arguments give equal text.
 
     Args:
-        before: The evaluation before training, or the only one.
+        before: The evaluation before training, or the only one; None for a page of preference data alone.
         after: The evaluation after training.
         comparison: The paired differences of the two, from `codegen_eval.comparison.compare`.
         pairs: The preference data that was trained on.
+        matrices: The matrices behind it.
         training: Series of the training log (see `load_training`).
         title: The page's title.
         samples_shown: How many programs of a problem the page holds, for each evaluation.
@@ -64,11 +55,28 @@ def render(
     Raises:
         CodealignError: matplotlib or Pygments is not installed, or the rows of an evaluation are broken.
     """
+    context = {
+        "title": title,
+        "training": plots.training(training or {}),
+        **_evaluations(before, after, comparison, samples_shown),
+        **_preference_data(pairs, matrices),
+    }
+    if before is None:
+        context["sentence"] = _data_sentence(pairs)
+    return str(_environment().get_template("page.html.j2").render(context | _inlined()))
+
+
+def _evaluations(
+    before: Evaluation | None, after: Evaluation | None, comparison: Comparison | None, samples_shown: int
+) -> dict[str, Any]:
+    """What the template wants to know of the evaluations."""
+    if before is None:
+        return {"evaluated": False, "single": True, "protocols": []}
     runs = [before] + ([after] if after else [])
     sides = [Side("before", before.results)] + ([Side("after", after.results)] if after else [])
     metrics = headline(before.results, after.results if after else None, comparison)
-    context = {
-        "title": title,
+    return {
+        "evaluated": True,
         "single": after is None,
         "metrics": metrics,
         "sentence": _sentence(metrics, before.results, after.results if after else None),
@@ -79,14 +87,35 @@ def render(
         "problem_plots": _problem_plots(before.results, after.results) if after else [],
         "sides": [side.name for side in sides],
         "explorer": explore(sides, [run.rows() for run in runs], shown=samples_shown),
-        "training": plots.training(training or {}),
-        "pairs": pairs,
-        "confidences": plots.confidences(pairs.confidences) if pairs else [],
-        "funnel": _funnel(pairs.funnel) if pairs else [],
-        "shown": [_shown(row) for row in pairs.examples] if pairs else [],
         "protocols": [(side.name, _protocol(run.protocol)) for side, run in zip(sides, runs, strict=True)],
     }
-    return str(_environment().get_template("page.html.j2").render(context | _inlined()))
+
+
+def _preference_data(pairs: PairsRun | None, matrices: MatricesRun | None) -> dict[str, Any]:
+    """What the template wants to know of the preference data."""
+    if pairs is None:
+        return {"pairs": None}
+    return {
+        "pairs": pairs,
+        "confidences": plots.confidences(pairs.confidences),
+        "lanes": lanes(pairs.funnel, matrices.totals if matrices else None),
+        "funnel": _funnel(pairs.funnel),
+        "shown": shown_pairs(pairs, matrices),
+        "matrices": matrices,
+        "linked": set(pairs.numbers),
+    }
+
+
+def _data_sentence(pairs: PairsRun | None) -> str:
+    """The preference data in words, where there is no evaluation to speak of."""
+    if pairs is None:
+        return ""
+    kinds = ", ".join(
+        f"{count:,} {short(kind.replace('_', ' '), 30)}" for kind, count in pairs.counts.items()
+    )
+    total = pairs.funnel.get("problems")
+    of = f" of {round(total):,}" if total else ""
+    return f"{pairs.total:,} preference pairs ({kinds}) from {len(pairs.refs):,}{of} problems."
 
 
 def _environment() -> Any:
@@ -180,25 +209,6 @@ def _problem_plots(before: EvalResults, after: EvalResults) -> list[Plot]:
         return []
     families = plots.families(before, after)
     return [plots.problems(before, after)] + ([families] if families else [])
-
-
-def _shown(row: Mapping[str, Any]) -> ShownPair:
-    """A pair for the template: prompt highlighted, rejected program on the left, chosen on the right."""
-    prompt = excerpt(row["prompt"].strip("\n"), characters=2500, lines=60)
-    facts = [
-        (key, _plain(row[key])) for key in ("confidence", "margin", "ranker") if row.get(key) is not None
-    ]
-    sources = row.get("sources")
-    if isinstance(sources, list) and sources:
-        facts.append(("tests from", short(", ".join(str(source) for source in sources[:8]))))
-    return ShownPair(
-        task_id=short(str(row.get("task_id", ""))),
-        kind=short(str(row.get("kind", "unknown")), 30),
-        facts=tuple(facts),
-        prompt=[tuple(line) for line in highlight(prompt.text)],
-        prompt_note=prompt.note,
-        diff=side_by_side(row["rejected"], row["chosen"]),
-    )
 
 
 def _funnel(counts: Mapping[str, float]) -> list[tuple[str, list[tuple[str, float]]]]:

@@ -11,6 +11,7 @@ from codegen_eval.formats.evalplus import write_evalplus
 from codegen_eval.formats.human_eval import write_human_eval
 from tests.codegen_eval.formats.rows import PROMPTS, ROWS, row
 from tests.codegen_eval.report.made_up import eval_results, pair_row, sample_rows
+from tests.codegen_eval.report.made_up_data import data_pair, matrix_row, write_data
 from tests.codegen_eval.report.strict_html import StrictPage
 
 pytest.importorskip("matplotlib")
@@ -108,3 +109,23 @@ def test_other_rows_make_another_page(runs: Path) -> None:
     file.write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(CodealignError, match="content of before_rows"):
         run(config)
+
+
+def test_preference_data_alone_is_enough_and_other_matrices_make_another_page(tmp_path: Path) -> None:
+    row = matrix_row("t", ["110", "100", "000"])
+    data = write_data(tmp_path / "q", [row], [data_pair(row, 0, 2)], problem_with_pairs=1)
+    config = ReportConfig(pairs=data, out=tmp_path / "out", matrices_shown=1)
+    page = (run(config).path / "report.html").read_text()
+    assert StrictPage(page).problems == []
+    assert 'class="matrix"' in page and "Result" not in page
+    other = matrix_row("t", ["111", "100", "000"])
+    (data / "matrices/matrices.jsonl").write_text(json.dumps(other) + "\n")
+    with pytest.raises(CodealignError, match="content of matrices"):
+        run(config)
+
+
+@pytest.mark.parametrize("given", [(), ("after",), ("after", "pairs"), ("train",)])
+def test_a_report_on_nothing_is_refused(runs: Path, given: tuple[str, ...]) -> None:
+    with pytest.raises(CodealignError, match="give --before"):
+        main(arguments(runs, *given))
+    assert not (runs / "out").exists()

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 VOID = {"meta", "input"}
 TAGS = {
+    "a",
     "html",
     "head",
     "meta",
@@ -108,6 +109,7 @@ ATTRIBUTES = {
     "text-anchor",
     "width",
     "height",
+    "open",
 }
 
 

@@ -121,8 +121,8 @@ def test_the_headline_gives_values_intervals_and_the_paired_difference(ordinary:
 def test_figures_have_titles_descriptions_and_their_numbers_as_tables(ordinary: str) -> None:
     page = StrictPage(ordinary)
     assert page.counts["desc"] == page.counts["figure"] == 9
-    # Every problem has a strip for each side as well.
-    assert page.counts["svg"] == 9 + 2 * 170
+    # Every problem has a strip for each side as well, and the funnel has bars.
+    assert page.counts["svg"] == 9 + 2 * 170 + ordinary.count('class="bar"')
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     for tag, name, value in page.attributes:
