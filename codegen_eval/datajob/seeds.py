@@ -78,22 +78,29 @@ def seeds_of(text: str, file: str, counts: Counter[str]) -> Iterator[Seed]:
         counts["seed_files_unparsable"] += 1
         return
     found = _SPDX.search(text)
+    lines = text.split("\n")
     imports = _stdlib_imports(statements)
     for node in statements:
         if not isinstance(node, ast.FunctionDef):
             continue
         counts["seed_functions"] += 1
-        made = prompt_of(node, text, imports)
+        made = prompt_of(node, lines, imports)
         if made.startswith("!"):
             counts[f"seed_functions_{made[1:]}"] += 1
             continue
         counts["seed_functions_used"] += 1
-        source = ast.get_source_segment(text, node) or ""
+        source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
         yield Seed(f"{file}:{node.lineno}", node.name, made, source, found[1] if found else "")
 
 
-def prompt_of(node: ast.FunctionDef, text: str, imports: dict[str, str]) -> str:
-    """The prompt of a function; `!reason` where it makes none."""
+def prompt_of(node: ast.FunctionDef, lines: list[str], imports: dict[str, str]) -> str:
+    """The prompt of a function; `!reason` where it makes none.
+
+    Args:
+        node: The function.
+        lines: Of its module.
+        imports: What the module imports from the standard library, by name.
+    """
     doc = ast.get_docstring(node)
     if not doc or not doc.strip():
         return "!without_docstring"
@@ -104,7 +111,6 @@ def prompt_of(node: ast.FunctionDef, text: str, imports: dict[str, str]) -> str:
         return "!without_parameters"
     if node.decorator_list:
         return "!decorated"
-    lines = text.split("\n")
     first = node.body[0]
     begin, end = first.lineno, first.end_lineno or first.lineno
     header = lines[node.lineno - 1 : begin - 1]
