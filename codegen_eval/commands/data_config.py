@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from codegen_eval.commands.sample import SampleConfig
 from codegen_eval.datajob import dataset, prompts
 from codegen_eval.datajob.contamination import parse_target
+from codegen_eval.datajob.instruct import TEMPLATE
 from codegen_eval.errors import CodealignError
 from codegen_eval.execution import SOURCES, Source
 from codegen_eval.pairs.options import BUILDERS, PairOptions
@@ -41,6 +42,12 @@ class GenerateDataConfig(SampleConfig):
     """Column of the functions' names; where it is missing, the last function that the prompt defines."""
     source_tree: Path | None = None
     """Prompts from the documented functions of a Python source tree, in place of a benchmark."""
+    instruct: bool = False
+    """source_tree: the model writes a new task for each function (OSS-Instruct) that is used in its place."""
+    task_template: str = TEMPLATE
+    """instruct: what the model is asked; `{seed}` is the function."""
+    max_task_tokens: int = Field(default=384, ge=1)
+    """instruct: where a task ends at the latest."""
     licence: str = prompts.NOT_STATED
     """Of the prompts, for the data card; columns and SPDX lines of the prompts' own win."""
     limit: int | None = Field(default=None, ge=1)
@@ -112,6 +119,13 @@ class GenerateDataConfig(SampleConfig):
     hub_private: bool = True
     """A repository that is made for it is private."""
 
+    @field_validator("task_template")
+    @classmethod
+    def _has_seed(cls, value: str) -> str:
+        if "{seed}" not in value:
+            raise ValueError("must contain {seed}")
+        return value
+
     @field_validator("executor_options")
     @classmethod
     def _is_mapping(cls, value: str) -> str:
@@ -148,6 +162,8 @@ def check(config: GenerateDataConfig) -> None:
     if len(others) > 1 or (others and given):
         both = ", ".join(f"--{key.replace('_', '-')}" for key in [*others, *given])
         raise CodealignError(f"prompts come from one place, {both} name several; leave all but one out")
+    if config.instruct and config.source_tree is None:
+        raise CodealignError("--instruct writes tasks from functions of a source tree: give --source-tree")
     if not config.sources:
         raise CodealignError("no source of tests: give --sources own, examples, or both")
     if "own" in config.sources and not config.tests:

@@ -3,15 +3,64 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from codegen_eval.commands.data_config import GenerateDataConfig
 from codegen_eval.commands.sample import requests_for, sampling_for
+from codegen_eval.datajob.instruct import request
+from codegen_eval.datajob.prompts import Candidate
 from codegen_eval.execution import Task, collect
 from codegen_eval.extraction import extract
-from codegen_eval.generation.base import Backend, Sampling
+from codegen_eval.generation.base import Backend, Request, Sampling
 from codegen_eval.records import Prompt
+
+
+def completions(
+    backend: Backend, asked: Mapping[int, Sequence[Request]], sampling: Sampling
+) -> dict[int, list[list[str]]]:
+    """Completions of each request of each batch, asked for as single samples where the backend wants that."""
+    if not backend.single:
+        return dict(backend.generate(list(asked.items()), sampling))
+    places = [(n, i, k) for n, batch in asked.items() for i, r in enumerate(batch) for k in range(r.count)]
+    batches = [(b, [replace(asked[n][i], count=1, first=k)]) for b, (n, i, k) in enumerate(places)]
+    drawn = dict(backend.generate(batches, sampling))
+    found: dict[int, list[list[str]]] = {n: [[] for _ in batch] for n, batch in asked.items()}
+    for b, (n, i, _) in enumerate(places):
+        found[n][i].append(drawn[b][0][0])
+    return found
+
+
+class Inventing:
+    """Has the backend write a new task for each seed, part by part.
+
+    Args:
+        config: Its temperature and seed hold for tasks too; a task is at most `max_task_tokens` long.
+        backend: What writes.
+        seeds: Functions of a source tree.
+    """
+
+    def __init__(self, config: GenerateDataConfig, backend: Backend, seeds: Sequence[Candidate]) -> None:
+        self._config, self._backend = config, backend
+        size = config.batch_prompts
+        self.parts = [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+    def answers(self, pending: Sequence[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Rows `task_id`, `completion` of the seeds' answers, a part at a time."""
+        config = self._config
+        sampling = Sampling(config.temperature, config.top_p, config.max_task_tokens, (), config.seed)
+        for number in pending:
+            part = self.parts[number]
+            asked = [request(seed, config.task_template) for seed in part]
+            (texts,) = completions(self._backend, {number: asked}, sampling).values()
+            yield (
+                number,
+                [
+                    {"task_id": seed.prompt.task_id, "completion": text}
+                    for seed, (text,) in zip(part, texts, strict=True)
+                ],
+            )
 
 
 class Drawing:
@@ -43,17 +92,7 @@ class Drawing:
     def _texts(self, kind: str, numbers: Sequence[int]) -> dict[int, list[list[str]]]:
         """Completions by part and prompt."""
         asked = {number: requests_for(kind, self.parts[number], self._config) for number in numbers}
-        if not self._backend.single:
-            return dict(self._backend.generate(list(asked.items()), self._sampling[kind]))
-        places = [
-            (n, i, k) for n, requests in asked.items() for i, r in enumerate(requests) for k in range(r.count)
-        ]
-        batches = [(b, [replace(asked[n][i], count=1, first=k)]) for b, (n, i, k) in enumerate(places)]
-        drawn = dict(self._backend.generate(batches, self._sampling[kind]))
-        found: dict[int, list[list[str]]] = {n: [[] for _ in requests] for n, requests in asked.items()}
-        for b, (n, i, _) in enumerate(places):
-            found[n][i].append(drawn[b][0][0])
-        return found
+        return completions(self._backend, asked, self._sampling[kind])
 
     def _task(self, prompt: Prompt, programs: Sequence[str], tests: Sequence[str]) -> Task:
         if self._config.tests_template().rstrip().endswith("assert"):

@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from codegen_eval.commands.data_config import GenerateDataConfig, check, inputs
-from codegen_eval.commands.data_drawing import Drawing
+from codegen_eval.commands.data_drawing import Drawing, Inventing
 from codegen_eval.commands.sample import open_backend, requests_for
-from codegen_eval.datajob import card, dataset, prompts
+from codegen_eval.datajob import card, dataset, instruct, prompts
 from codegen_eval.datajob.contamination import Index, index_of, parse_target
 from codegen_eval.datajob.flow import Meter, Runner, cleaned_rows, run_parts
 from codegen_eval.datajob.pairing import Sieve, conversational, fitted, problem_pairs, rankings
@@ -45,17 +45,18 @@ def _candidates(config: GenerateDataConfig, counts: Counter[str]) -> list[Candid
     return prompts.from_benchmark(config.benchmark, config.dataset, config.split, config.licence, counts)
 
 
-def _select(config: GenerateDataConfig, run_dir: RunDir, index: Index | None) -> list[Candidate]:
+def _select(
+    config: GenerateDataConfig, run_dir: RunDir, backend: Backend, index: Index | None
+) -> list[Candidate]:
     """The prompts to draw for; prompts.jsonl, and dropped.jsonl with the others."""
     path = run_dir.path / "prompts.jsonl"
     if not path.exists():
         counts: Counter[str] = Counter()
-        found = _candidates(config, counts)
-        used, dropped = prompts.chosen(found, counts, similarity=config.near_duplicates or None, index=index)
-        if config.limit is not None and config.limit < len(used):
-            drawn = Random(f"generate-data/{config.seed}").sample(range(len(used)), config.limit)
-            counts["prompts_over_limit"] = len(used) - config.limit
-            used = [used[i] for i in sorted(drawn)]
+        used, dropped = _left(config, _candidates(config, counts), counts, index)
+        if config.instruct:
+            tasks = _invented(config, run_dir, backend, used, counts)
+            used, more = _left(config, tasks, counts, index)
+            dropped += more
         counts["prompts_used"] = len(used)
         if not used:
             raise CodealignError(f"no prompt is left to draw for. What became of them:\n{describe(counts)}")
@@ -63,6 +64,39 @@ def _select(config: GenerateDataConfig, run_dir: RunDir, index: Index | None) ->
         run_dir.write_json("prompts.json", dict(counts))
         write_jsonl(path, map(prompts.row_of, used))
     return [prompts.candidate_of(row) for row in read_jsonl(path)]
+
+
+def _left(
+    config: GenerateDataConfig, found: Sequence[Candidate], counts: Counter[str], index: Index | None
+) -> tuple[list[Candidate], list[dict[str, Any]]]:
+    """What is neither repeated nor contaminated, at most `limit` of it; and rows of what was dropped."""
+    used, dropped = prompts.chosen(found, counts, similarity=config.near_duplicates or None, index=index)
+    if config.limit is not None and config.limit < len(used):
+        drawn = Random(f"generate-data/{config.seed}").sample(range(len(used)), config.limit)
+        counts["prompts_over_limit"] += len(used) - config.limit
+        used = [used[i] for i in sorted(drawn)]
+    return used, dropped
+
+
+def _invented(
+    config: GenerateDataConfig,
+    run_dir: RunDir,
+    backend: Backend,
+    seeds: Sequence[Candidate],
+    counts: Counter[str],
+) -> list[Candidate]:
+    """The tasks that the model writes for the seeds; its answers are kept in tasks.jsonl."""
+    inventing = Inventing(config, backend, seeds)
+
+    def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        return iter(track(inventing.answers(pending), len(pending), "writing tasks, parts"))
+
+    counts["seeds_used"] = len(seeds)
+    answers = read_jsonl(run_dir.build("tasks", len(inventing.parts), produce))
+    made = [
+        instruct.invented(seed, row["completion"], counts) for seed, row in zip(seeds, answers, strict=True)
+    ]
+    return [task for task in made if task is not None]
 
 
 def _execute(config: GenerateDataConfig, run_dir: RunDir, drawing: Drawing, runner: Runner) -> None:
@@ -245,7 +279,7 @@ def run(
     if not run_dir.finished:
         targets = [parse_target(text) for text in config.decontaminate]
         index = index_of(targets, config.overlap_words) if targets else None
-        candidates = _select(config, run_dir, index)
+        candidates = _select(config, run_dir, backend, index)
         if not (run_dir.path / "matrices.jsonl").exists():
             drawing = Drawing(config, backend, [candidate.prompt for candidate in candidates])
             if runner is not None:

@@ -153,7 +153,7 @@ def test_programs_run_in_the_executor_that_is_named_with_its_options(
     path = generate_data.run(named, backend=Model()).path
     assert made == [{"address": "there"}] and folder(path) == folder(job(tmp_path / "b"))
     wrong = settings(tmp_path / "c", executor="made-up", executor_options='{"adress": "there"}')
-    with pytest.raises(CodealignError, match="do not fit the executor made-up: .*adress"):
+    with pytest.raises(CodealignError, match=r"do not fit the executor made-up: .*adress"):
         generate_data.run(wrong, backend=Model())
 
 
@@ -172,6 +172,35 @@ def test_a_chat_gives_messages(tmp_path: Path) -> None:
     assert rows and all(row["prompt"][0]["content"].startswith("Complete this.\ndef add_") for row in rows)
     assert all(row["chosen"][0]["content"].startswith("```python\n") for row in rows)
     assert "texts are messages" in (path / "dataset/README.md").read_text()
+
+
+def test_tasks_by_the_model_take_the_place_of_the_seeds(tmp_path: Path) -> None:
+    class Invents(Model):
+        def _texts(self, request: Any) -> list[str]:
+            if not request.key.startswith("instruct/"):
+                return super()._texts(request)
+            self.asked.append(request.key)
+            assert "return secret(x)" in request.prompt
+            number = int(request.key.rpartition("_")[2])
+            if number == 3:
+                return ["I would rather not."]
+            return [f"Sure.\n```python\n{problems()[number].prompt}    pass\n```\n"]
+
+    (tmp_path / "src").mkdir()
+    functions = [f'def seed_{i}(x):\n    """Seed {i}."""\n    return secret(x)\n' for i in range(4)]
+    (tmp_path / "src/m.py").write_text("\n".join(functions))
+    given = {"source_tree": tmp_path / "src", "benchmark": "minipy", "instruct": True, "near_duplicates": 0.0}
+    path = job(tmp_path / "a", Invents(), **given)
+    assert [row["entry_point"] for row in read_jsonl(path / "prompts.jsonl")] == [
+        "add_one",
+        "add_two",
+        "add_three",
+    ]
+    counts = json.loads((path / "prompts.json").read_text())
+    assert (counts["seeds_used"], counts["invented_used"], counts["prompts_used"]) == (4, 3, 3)
+    assert all(row["origin"].startswith("m.py:") for row in columns(path))
+    with pytest.raises(CodealignError, match="give --source-tree"):
+        job(tmp_path / "b", instruct=True)
 
 
 def test_no_usable_pair_is_an_error_with_the_funnel_and_no_dataset(tmp_path: Path) -> None:
