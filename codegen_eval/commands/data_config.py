@@ -52,6 +52,8 @@ class GenerateDataConfig(SampleConfig):
     """Of the prompts, for the data card; columns and SPDX lines of the prompts' own win."""
     limit: int | None = Field(default=None, ge=1)
     """At most so many of the prompts that are left, drawn by the seed."""
+    max_prompt_chars: int | None = Field(default=4000, ge=1)
+    """Longer prompts are dropped: one that the model's window does not hold would end the job."""
     near_duplicates: float = Field(default=0.8, ge=0, le=1)
     """Prompts this similar (Jaccard of 3-token shingles) to an earlier one are dropped; 0 keeps all."""
     decontaminate: tuple[str, ...] = ()

@@ -70,7 +70,13 @@ def _left(
     config: GenerateDataConfig, found: Sequence[Candidate], counts: Counter[str], index: Index | None
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """What is neither repeated nor contaminated, at most `limit` of it; and rows of what was dropped."""
-    used, dropped = prompts.chosen(found, counts, similarity=config.near_duplicates or None, index=index)
+    used, dropped = prompts.chosen(
+        found,
+        counts,
+        similarity=config.near_duplicates or None,
+        index=index,
+        most_chars=config.max_prompt_chars,
+    )
     if config.limit is not None and config.limit < len(used):
         drawn = Random(f"generate-data/{config.seed}").sample(range(len(used)), config.limit)
         counts["prompts_over_limit"] += len(used) - config.limit

@@ -171,18 +171,25 @@ def chosen(
     *,
     similarity: float | None,
     index: Index | None,
+    most_chars: int | None = None,
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """The prompts to draw for, and a row for every other one: what it is, and because of what.
 
     Args:
         candidates: In order of preference.
-        counts: Counts `prompts_near_duplicate`, `prompts_contaminated`, `prompts_used`.
+        counts: Counts `prompts_too_long`, `prompts_contaminated`, `prompts_near_duplicate`.
         similarity: Least similarity of near duplicates; None keeps them.
         index: What the prompts must not share a run of words with.
+        most_chars: Longest prompt that is kept; None for any.
     """
     dropped: list[dict[str, Any]] = []
     clean = []
     for candidate in candidates:
+        length = len(candidate.prompt.prompt)
+        if most_chars is not None and length > most_chars:
+            counts["prompts_too_long"] += 1
+            dropped.append({**_named(candidate), "reason": "too_long", "chars": length})
+            continue
         text = f"{candidate.prompt.prompt}\n{candidate.prompt.chat}\n{candidate.hidden}"
         hit = index.find(text) if index else None
         if hit is None:
@@ -202,7 +209,6 @@ def chosen(
         )
     gone = {double.index for double in doubles}
     used = [candidate for i, candidate in enumerate(clean) if i not in gone]
-    counts["prompts_used"] += len(used)
     return used, dropped
 
 

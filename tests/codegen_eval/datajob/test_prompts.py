@@ -137,5 +137,10 @@ def test_dropped_prompts_are_named_with_what_they_repeat_or_share() -> None:
         ("body", "contaminated", "b/1"),
         ("again", "near_duplicate", "first"),
     }
-    assert counts == {"prompts_contaminated": 2, "prompts_near_duplicate": 1, "prompts_used": 1}
+    assert counts == {"prompts_contaminated": 2, "prompts_near_duplicate": 1}
     assert len(chosen(given, Counter(), similarity=None, index=None)[0]) == 4
+    longest = max(map(len, texts.values()))
+    assert len(chosen(given, Counter(), similarity=None, index=None, most_chars=longest)[0]) == 4
+    used, dropped = chosen(given, counts, similarity=None, index=None, most_chars=longest - 1)
+    assert len(used) == 3 and counts["prompts_too_long"] == 1
+    assert dropped[0]["reason"] == "too_long" and dropped[0]["chars"] == longest
