@@ -19,6 +19,7 @@ from codegen_eval.ranking.rows import RankOptions
 from sandbox import Level, Limits
 
 _BENCHMARK_KEYS = ("benchmark", "split", "dataset")
+_OURS = ("local", "ray")
 
 
 class GenerateDataConfig(SampleConfig):
@@ -75,13 +76,13 @@ class GenerateDataConfig(SampleConfig):
     memory_mb: int = Field(default=512, gt=0)
     """Memory of one program."""
     isolation: Level = "full"
-    """Isolation to insist on; `codealign doctor` shows what this machine allows."""
+    """local, ray: isolation to insist on; `codealign doctor` shows what this machine allows."""
     executor: str = "local"
     """Where programs run: local, ray, http, or another distribution's (docs/executors.md)."""
     executor_options: str = "{}"
     """Further options of the executor as JSON, as '{"address": "auto"}' for ray."""
     sandbox_workers: int | None = Field(default=None, ge=1)
-    """Programs that run at a time (ray: on each node); default by the machine."""
+    """local, ray: programs that run at a time (ray: on each node); default by the machine."""
     hygiene: Literal["off", "static", "full"] = "static"
     """As in `codealign rank`: by matrix and texts (static), by running cells and canaries too (full)."""
     ranker: str = "b4"
@@ -179,6 +180,11 @@ def check(config: GenerateDataConfig) -> None:
         )
     if config.executor not in names():
         raise CodealignError(f"unknown executor {config.executor!r}; there are: {', '.join(names())}")
+    if config.executor not in _OURS and config.sandbox_workers is not None:
+        raise CodealignError(
+            "--sandbox-workers is for the executors local and ray; "
+            f"what {config.executor} takes goes into --executor-options"
+        )
     if config.push_to_hub is not None and config.push_to_hub.count("/") != 1:
         raise CodealignError(f"--push-to-hub {config.push_to_hub!r}: give OWNER/NAME")
 

@@ -157,6 +157,17 @@ def test_programs_run_in_the_executor_that_is_named_with_its_options(
         generate_data.run(wrong, backend=Model())
 
 
+@pytest.mark.sandbox
+def test_the_real_sandbox_gives_the_bytes_of_the_stand_in(tmp_path: Path) -> None:
+    real = generate_data.run(settings(tmp_path / "a", limit=4), backend=Model()).path
+    stand_in = job(tmp_path / "b", limit=4)
+    assert list(read_jsonl(real / "pairs.jsonl")) == list(read_jsonl(stand_in / "pairs.jsonl"))
+    assert (
+        folder(real)["data/train-00000-of-00001.parquet"]
+        == (folder(stand_in)["data/train-00000-of-00001.parquet"])
+    )
+
+
 def test_a_chat_gives_messages(tmp_path: Path) -> None:
     class Chats(Model):
         def _texts(self, request: Any) -> list[str]:
@@ -230,6 +241,7 @@ def test_a_contaminated_set_leaves_no_prompt_and_says_so(tmp_path: Path) -> None
         ({"builder": "rankd"}, "did you mean 'ranked'"),
         ({"ranker": "codet", "fit": True}, "--fit finds"),
         ({"executor": "lokal"}, "unknown executor 'lokal'; there are: local"),
+        ({"executor": "http", "sandbox_workers": 2}, "is for the executors local and ray"),
         ({"push_to_hub": "name"}, "give OWNER/NAME"),
         ({"decontaminate": ("humanevil",)}, "unknown benchmark 'humanevil'"),
         ({"decontaminate": (":x",)}, "give NAME, NAME:PATH"),
