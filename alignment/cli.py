@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "execute": ("codegen_eval.commands.execute", "run programs x tests in the sandbox, into pass matrices"),
     "rank": ("codegen_eval.commands.rank", "rank the programs of each problem by their pass matrix"),
     "pairs": ("codegen_eval.commands.pairs", "turn rankings into preference pairs in TRL's format"),
+    "generate-data": ("codegen_eval.commands.generate_data", "prompts to a datasets folder, in one job"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
     "eval": ("codegen_eval.commands.eval", "score samples of a benchmark on its hidden tests"),
     "audit": ("codegen_eval.commands.audit", "what a benchmark's own tests are worth"),

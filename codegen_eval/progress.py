@@ -25,12 +25,21 @@ def _bar(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(escape(description), total=total)
-        for item in iterable:
+        task = progress.add_task(escape(description), total=total, rate="")
+        start = time.monotonic()
+        for done, item in enumerate(iterable, 1):
             yield item
-            progress.advance(task)
+            per_second = done / max(time.monotonic() - start, 1e-9)
+            progress.update(task, advance=1, rate=f"{per_second:.3g}/s")
 
 
 def _lines(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
@@ -40,4 +49,10 @@ def _lines(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
         now = time.monotonic()
         if now - last >= LINE_SECONDS:
             last = now
-            print(f"{description}: {done}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{description}: {_state(done, total, now - start)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _state(done: int, total: int, seconds: float) -> str:
+    """How far it is, how fast, and how long it still takes at that rate."""
+    rate = done / max(seconds, 1e-9)
+    return f"{done}/{total} ({seconds:.0f} s, {rate:.3g}/s, {max(total - done, 0) / rate:.0f} s left)"

@@ -24,6 +24,7 @@ _DISTRIBUTIONS = (
     "trl",
     "accelerate",
     "datasets",
+    "pyarrow",
     "vllm",
 )
 

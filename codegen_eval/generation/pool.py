@@ -29,28 +29,39 @@ class GeneratorPool:
         self._arguments = (model, dtype, device, chat)
         self._workers = workers
         self._own: Generator | None = None
+        self._pool: ProcessPoolExecutor | None = None
 
     def generate(self, batches: Sequence[Batch], sampling: Sampling) -> Iterator[Drawn]:
-        """Yields `(number, completions of its requests)` for every numbered batch, in any order."""
-        if self._workers == 1 or len(batches) < 2:
+        """Yields `(number, completions of its requests)` for every numbered batch, in any order.
+
+        The processes stay for the next call, unless this one is broken off; they end with this object.
+        """
+        if self._workers == 1 or (len(batches) < 2 and self._pool is None):
             self._own = self._own or _loaded(*self._arguments)
             for number, requests in batches:
                 yield number, self._own.generate(requests, sampling)
             return
-        pool = ProcessPoolExecutor(
-            min(self._workers, len(batches)),
-            mp_context=get_context("spawn"),
-            initializer=_start,
-            initargs=(*self._arguments, os.getpid()),
-        )
+        pool = self._pool or self._started()
+        self._pool = None
         try:
             pending = {pool.submit(_draw, requests, sampling): number for number, requests in batches}
             while pending:
                 finished, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield pending.pop(future), future.result()
-        finally:
+        except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        self._pool = pool
+
+    def _started(self) -> ProcessPoolExecutor:
+        """Processes are made as they are needed, at most `workers`."""
+        return ProcessPoolExecutor(
+            self._workers,
+            mp_context=get_context("spawn"),
+            initializer=_start,
+            initargs=(*self._arguments, os.getpid()),
+        )
 
 
 def open_pool(options: BackendOptions) -> GeneratorPool:

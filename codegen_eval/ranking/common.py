@@ -188,7 +188,8 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     strings.
     """
     matrix = as_passed(passed)
-    packed = np.packbits(matrix, axis=1)
+    # A choice of columns may lie in memory column by column, and so would its bits.
+    packed = np.ascontiguousarray(np.packbits(matrix, axis=1))
     width = packed.shape[1]
     keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
     place: dict[bytes, int] = {}

@@ -73,11 +73,14 @@ def test_workers_draw_the_same_text_as_one_process(tmp_path: Path) -> None:
     folder = str(tiny.save_model(tmp_path / "model"))
     batches = [(i, [request]) for i, request in enumerate(requests(3))]
     sampling = Sampling(temperature=1.0, max_new_tokens=12, seed=2)
-    drawn = [
-        dict(GeneratorPool(folder, dtype="float32", device="cpu", workers=n).generate(batches, sampling))
-        for n in (1, 2)
-    ]
-    assert drawn[0] == drawn[1]
+    one, two = (GeneratorPool(folder, dtype="float32", device="cpu", workers=n) for n in (1, 2))
+    drawn = dict(one.generate(batches, sampling))
+    assert drawn == dict(two.generate(batches, sampling))
+    # The processes stay: the next call is answered by them, a single batch too.
+    pool = two._pool
+    assert pool is not None
+    assert [dict(two.generate(batches[:1], sampling)), two._own] == [{0: drawn[0]}, None]
+    assert two._pool is pool
 
 
 def test_a_missing_folder_is_an_error_and_nothing_is_downloaded() -> None:

@@ -89,6 +89,13 @@ def test_ranking_does_not_depend_on_order(matrix: np.ndarray, random: object) ->
         assert {int(rows[i]) for i in permuted.best} == set(straight.best)
 
 
+def test_a_matrix_that_lies_by_columns_in_memory_has_the_same_sets() -> None:
+    matrix = np.random.default_rng(0).random((6, 20)) < 0.5
+    matrix[3] = matrix[1]
+    sets = consensus_sets(matrix[:, list(range(20))])
+    assert sets.members == consensus_sets(matrix).members and (1, 3) in sets.members
+
+
 @settings(max_examples=60, deadline=None)
 @given(matrices)
 def test_programs_of_one_consensus_set_score_alike(matrix: np.ndarray) -> None:
