@@ -395,7 +395,7 @@ def _array(value: Any) -> Any:
 def _timing(data: Any, place: str) -> Timing:
     check_keys(data, _names(Timing), place)
     parts = {name: unpack(item, f"{place}.{name}") for name, item in data.items()}
-    for name in ("seconds", "median", "relative", "spread", "instructions"):
+    for name in ("seconds", "median", "relative", "rounds", "spread", "instructions"):
         if parts[name] is not None:
             parts[name] = np.asarray(parts[name], np.float64)
     parts["repeats"] = np.asarray(parts["repeats"], np.int64)

@@ -97,7 +97,9 @@ class FakeSandbox:
             shape = seconds.shape
             repeats = np.full(shape, job.repeats)
             relative = seconds / 1e-3
-            yield Timing(seconds, seconds, relative, np.broadcast_to(wide, shape), repeats, None, (1e-3,), 0)
+            rounds = seconds[..., None]
+            wide = np.broadcast_to(wide, shape)
+            yield Timing(seconds, seconds, relative, rounds, wide, repeats, None, (1e-3,), 0)
 
     def run(self, programs: Iterable[Program], *, all_tests: bool = False) -> Iterator[Result]:
         for program in programs:

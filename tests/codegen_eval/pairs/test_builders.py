@@ -318,7 +318,9 @@ def test_only_programs_that_pass_every_credible_test_are_timed() -> None:
 def test_intervals_by_hand() -> None:
     shape = (2, 2)
     seconds = np.array([[1.0, 2.0], [1.0, math.inf]])
-    timing = Timing(seconds, seconds, seconds, np.full(shape, 0.1), np.full(shape, 4), None, (1.0,), 0)
+    rounds = np.repeat(seconds[..., None], 4, axis=-1)
+    spread, repeats = np.full(shape, 0.1), np.full(shape, 4)
+    timing = Timing(seconds, seconds, seconds, rounds, spread, repeats, None, (1.0,), 0)
     total, reach = intervals(timing)
     by_hand = 2 * math.sqrt(math.pi / 2) * math.sqrt((0.1 * 1 / 2) ** 2 + (0.1 * 2 / 2) ** 2)
     assert total[0] == 3.0 and reach[0] == pytest.approx(by_hand)

@@ -143,9 +143,11 @@ def test_answers_come_back_as_they_were():
     for answer in answers:
         assert wire.answer_from_json(wire.loads(wire.dumps(wire.answer_to_json(answer)))) == answer
     times = np.array([[1.5, math.nan], [math.inf, 0.0]])
-    timing = Timing(times, times + 1, times / 3, times * 2, np.array([[1, 2], [3, 4]]), None, (0.25, 0.5), 1)
+    rounds = np.stack([times, times + 7], axis=-1)
+    repeats = np.array([[1, 2], [3, 4]])
+    timing = Timing(times, times + 1, times / 3, rounds, times * 2, repeats, None, (0.25, 0.5), 1)
     found = wire.answer_from_json(wire.loads(wire.dumps(wire.answer_to_json(timing))))
-    for name in ("seconds", "median", "relative", "spread", "repeats"):
+    for name in ("seconds", "median", "relative", "rounds", "spread", "repeats"):
         np.testing.assert_array_equal(getattr(found, name), getattr(timing, name))
     assert (found.instructions, found.calibration, found.core) == (None, (0.25, 0.5), 1)
     matrix = PassMatrix(
