@@ -7,7 +7,7 @@ SETUP := .venv/.stamp
 DISTRIBUTED := .venv-distributed
 VLLM := .venv-vllm
 
-.PHONY: help quickstart test test-attacks test-distributed test-vllm lint types contracts check bench soak clean
+.PHONY: help quickstart test test-slow test-attacks test-distributed test-vllm lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
@@ -19,8 +19,11 @@ help: ## show this list
 quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report shows what it brought (ARGS=... is passed on)
 	@$(BIN)/codealign quickstart $(ARGS)
 
-test: $(SETUP) ## run all tests but the attack programs (ARGS=... is passed to pytest)
-	@$(BIN)/python -m pytest -m "not attacks" $(ARGS)
+test: $(SETUP) ## run the tests, all but the slow ones and the attack programs (ARGS=... is passed to pytest)
+	@$(BIN)/python -m pytest -m "not attacks and not slow" $(ARGS)
+
+test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs, studies, whole benchmarks
+	@$(BIN)/python -m pytest -m "slow and not attacks" $(ARGS)
 
 test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an outer box
 	@$(BIN)/python -m pytest -m attacks tests/sandbox/test_attacks.py $(ARGS)
@@ -66,7 +69,7 @@ types: $(SETUP) ## mypy: strict on sandbox and codegen_eval
 contracts: $(SETUP) ## import-linter: imports go down only
 	@$(BIN)/lint-imports --no-cache
 
-check: lint types contracts test-attacks test ## everything that .ci/run runs
+check: lint types contracts test-attacks test-slow test ## everything that .ci/run runs
 
 bench: $(SETUP) ## speed and timing of the sandbox (ARGS=... is passed to the speed benchmark)
 	@$(BIN)/python -m benchmarks.sandbox_speed --rounds 5 --out runs/bench/speed.json $(ARGS)

@@ -23,6 +23,7 @@ def _mutant(source: str, entry_point: str) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.sandbox
 def test_all_references_pass_and_all_mutants_fail_in_under_a_minute(shared, record_property):
     with gzip.open(shared / "data" / "humaneval" / "HumanEval.jsonl.gz", "rt") as file:

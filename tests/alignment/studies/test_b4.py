@@ -28,6 +28,7 @@ def config(folder: Path, **options: object) -> b4.B4Config:
     return b4.B4Config(out=folder, **{**sizes, **options})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_default_setting_comes_near_the_authors_figures(small: None, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     page = tmp_path / "page.md"

@@ -86,6 +86,7 @@ def returns_none(problem: Problem) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.sandbox
 def test_canonical_solutions_pass_and_mutants_fail_in_under_a_minute(dataset: Path, tmp_path: Path) -> None:
     problems = load("humaneval", dataset)

@@ -131,6 +131,7 @@ def test_a_reference_that_fails_is_said_and_nothing_is_scored(
     assert not (tmp_path / "run/results.json").exists()
 
 
+@pytest.mark.slow
 def test_killed_while_it_scores_it_goes_on_and_scores_nothing_twice(tmp_path: Path) -> None:
     data = enamel(tmp_path / "enamel.csv", 6)
     (tmp_path / "s.json").write_text(json.dumps([[FAST]] * 6))

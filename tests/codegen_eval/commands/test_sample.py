@@ -157,6 +157,7 @@ def test_a_failure_keeps_every_sample_that_was_drawn_and_the_rest_comes_later(tm
     assert (whole.path / "programs.jsonl").read_bytes() == (again.path / "programs.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     def slowly(handler: Handler, body: dict[str, Any], before: int) -> bool:
         time.sleep(0.05)

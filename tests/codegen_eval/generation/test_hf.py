@@ -69,6 +69,7 @@ def test_a_prompt_that_fills_the_window_is_named(generator: HFGenerator) -> None
         generator.generate([Request("long", "x = 1\n" * 400, 1)], Sampling(max_new_tokens=8))
 
 
+@pytest.mark.slow
 def test_workers_draw_the_same_text_as_one_process(tmp_path: Path) -> None:
     folder = str(tiny.save_model(tmp_path / "model"))
     batches = [(i, [request]) for i, request in enumerate(requests(3))]
@@ -115,6 +116,7 @@ def test_an_unknown_dtype_or_device_is_an_error(tmp_path: Path) -> None:
         load_model(folder, device="nowhere")
 
 
+@pytest.mark.slow
 def test_what_workers_cannot_load_is_the_same_error(tmp_path: Path) -> None:
     tiny.model().save_pretrained(tmp_path)
     pool = GeneratorPool(str(tmp_path), dtype="float32", device="cpu", workers=2)

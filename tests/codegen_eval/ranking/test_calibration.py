@@ -49,6 +49,7 @@ def test_evidence_sums_to_one_over_all_matrices() -> None:
     assert total == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_fitted_probabilities_are_calibrated_where_tests_are_few() -> None:
     setting, rng = Setting(tests=8), np.random.default_rng(11)
     hyper = fit_hyperparameters([t.passed for t in trials(setting, 500, rng)])
