@@ -119,6 +119,5 @@ def termination_advantages(continued: ArrayLike, terminated: ArrayLike) -> Float
     Raises:
         CodealignError: Without stops.
     """
-    return (
-        np.asarray(continued, dtype=np.float64) - j_curve([list(np.asarray(terminated, dtype=np.float64))])[0]
-    )
+    j_prefix = j_curve([np.asarray(terminated, dtype=np.float64).tolist()])[0]
+    return np.asarray(np.asarray(continued, dtype=np.float64) - j_prefix)
