@@ -190,10 +190,12 @@ def _expand(
         Candidate(r.tree, r.prefix, r.text, step, *_parent(trees[r.tree], r.node))
         for r, steps in zip(requests, merged, strict=True)
         for step in steps
+        if step.reward is None
     ]
     rewards = iter(_values(evaluate, candidates))
     for request, steps in zip(requests, merged, strict=True):
-        trees[request.tree].expand(request.node, [replace(step, reward=next(rewards)) for step in steps])
+        valued = [step if step.reward is not None else replace(step, reward=next(rewards)) for step in steps]
+        trees[request.tree].expand(request.node, valued)
     return sum(len(step.tokens) for steps in answers for step in steps)
 
 

@@ -147,6 +147,8 @@ class Tree:
                 )
             if step.reward is not None and not np.isfinite(step.reward):
                 raise CodealignError(f"step {place} below node {node} has the reward {step.reward}")
+        lengths = [len(step.tokens) for step in steps]
+        priors = step_priors([step.logp for step in steps], lengths, self.length_penalty)
         first, size = len(self), len(self) + len(steps)
         while len(self._arrays["q"]) < size:
             self._arrays = {
@@ -159,8 +161,7 @@ class Tree:
         self["depth"][new] = self["depth"][node] + 1
         for name in ("terminal", "logp", "copies"):
             self[name][new] = [getattr(step, name) for step in steps]
-        self["length"][new] = [len(step.tokens) for step in steps]
-        self["prior"][new] = step_priors(self["logp"][new], self["length"][new], self.length_penalty)
+        self["length"][new], self["prior"][new] = lengths, priors
         self["first"][node], self["count"][node] = first, len(steps)
         for child, step in zip(self.children(node), steps, strict=True):
             self["known"][child] = step.reward is not None
