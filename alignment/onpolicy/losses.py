@@ -46,7 +46,8 @@ def log_ratios(logps: Tensor, old_logps: Tensor, mask: Tensor, level: RatioLevel
     """log(probability now / at rollout) for each token, (batch, tokens), 0 where masked.
 
     `sequence_sum` gives every token the ratio of its whole answer (RLOO as TRL clips it), `sequence_mean` the
-    geometric mean over its tokens (GSPO, arXiv 2507.18071, eq. 7).
+    geometric mean over its tokens (GSPO, arXiv 2507.18071, eq. 7). With either take the aggregation
+    `sequence_mean`, so that an answer counts once.
 
     Raises:
         CodealignError: For unequal shapes or an unknown level.

@@ -1,4 +1,4 @@
-"""GAE against a scalar loop and its two ends; whitening over parts of a batch."""
+"""GAE against a scalar loop and its two ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from alignment.onpolicy.gae import explained_variance, gae, missing_eos_penalty, token_rewards
-from alignment.onpolicy.whitening import masked_moments, whiten
 from codegen_eval.errors import CodealignError
 
 LENGTHS = [5, 3, 1]
@@ -52,31 +51,6 @@ def test_an_answer_without_its_end_pays_the_penalty() -> None:
     assert found.tolist() == [1.0, 0.5]
 
 
-def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
-    values = 100 + rand(6, 7)
-    mask = torch.rand(6, 7, generator=torch.Generator().manual_seed(1)) < 0.6
-    mask[2] = False
-    parts = [masked_moments(values[i : i + 1], mask[i : i + 1]) for i in range(6)]
-    together = parts[0]
-    for part in parts[1:]:
-        together = together + part
-    kept = values[mask]
-    torch.testing.assert_close(together.mean, kept.mean())
-    torch.testing.assert_close(together.variance(), kept.var())
-    torch.testing.assert_close(together.variance("population"), kept.var(unbiased=False))
-    whole = whiten(values, mask)
-    halves = [whiten(values[part], mask[part], together) for part in (slice(0, 2), slice(2, 6))]
-    torch.testing.assert_close(torch.cat(halves), whole)
-    assert whole[mask].mean().abs() < 1e-10 and whole[mask].std().item() == pytest.approx(1)
-
-
-def test_whitening_can_keep_the_mean() -> None:
-    values, mask = 3 + rand(4, 4), torch.ones(4, 4)
-    found = whiten(values, mask, shift_mean=False)
-    assert found.mean().item() == pytest.approx(values.mean().item())
-    assert found.std().item() == pytest.approx(1)
-
-
 def test_explained_variance_is_1_for_a_perfect_critic_and_unknown_for_constant_returns() -> None:
     returns = rand(3, 5)
     assert explained_variance(returns + 2, returns, MASK).item() == pytest.approx(1)
@@ -85,8 +59,6 @@ def test_explained_variance_is_1_for_a_perfect_critic_and_unknown_for_constant_r
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(CodealignError, match="whitening needs 2"):
-        whiten(torch.ones(1, 2), torch.tensor([[1, 0]]))
     with pytest.raises(CodealignError, match=r"lam is 1\.5"):
         gae(rand(3, 5), rand(3, 5), MASK, lam=1.5)
     with pytest.raises(CodealignError, match="one shape"):
