@@ -39,7 +39,9 @@ class TokenLosses:
 def reinforce_losses(logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """-advantage x log-probability: plain policy gradient (REINFORCE, ReMax), (batch, tokens)."""
     check_same(logps=logps, advantages=advantages, mask=mask)
-    return torch.where(mask.bool(), -advantages.detach() * logps, 0.0)
+    kept = mask.bool()
+    # Masked inputs are taken out before the product: NaN x 0 would reach the gradient.
+    return -torch.where(kept, advantages.detach(), 0.0) * torch.where(kept, logps, 0.0)
 
 
 def log_ratios(logps: Tensor, old_logps: Tensor, mask: Tensor, level: RatioLevel = "token") -> Tensor:
@@ -100,7 +102,7 @@ def ppo_losses(
     if dual_clip is not None and not dual_clip > 1:
         raise CodealignError(f"dual_clip is {dual_clip}: give a bound above 1, or none")
     kept = mask.bool()
-    advantages = advantages.detach()
+    advantages = torch.where(kept, advantages.detach(), 0.0)
     ratio = log_ratios(logps, old_logps, mask, level).exp()
     plain = -advantages * ratio
     bounded = -advantages * ratio.clamp(1 - clip, 1 + high)
@@ -132,11 +134,13 @@ def value_losses(
     if clip is not None and not clip > 0:
         raise CodealignError(f"the value clip is {clip}: give a bound above 0, or none")
     kept = mask.bool()
-    returns = returns.detach()
+    values, old_values, returns = (
+        torch.where(kept, x, 0.0) for x in (values, old_values.detach(), returns.detach())
+    )
     plain = (values - returns) ** 2
     losses, clipped = plain, torch.zeros_like(kept)
     if clip is not None:
-        near = old_values.detach() + (values - old_values.detach()).clamp(-clip, clip)
+        near = old_values + (values - old_values).clamp(-clip, clip)
         bounded = (near - returns) ** 2
         losses, clipped = torch.maximum(plain, bounded), bounded > plain
     return TokenLosses(

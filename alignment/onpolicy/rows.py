@@ -7,7 +7,9 @@ reward 0, which would say "as bad as a failed program".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -28,9 +30,9 @@ def reward_tensor(
     for row, reward in enumerate(rewards):
         if reward is None:
             continue
-        if isinstance(reward, bool) or not isinstance(reward, int | float):
+        if isinstance(reward, bool) or not isinstance(reward, Real):
             raise CodealignError(f"the reward of row {row} is {reward!r}: give a number, or None for unknown")
-        if reward != reward or reward in (float("inf"), float("-inf")):
+        if not math.isfinite(reward):
             raise CodealignError(
                 f"the reward of row {row} is {reward}: give a finite number, or None where it is unknown"
             )

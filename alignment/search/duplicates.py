@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import builtins
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from alignment.search.tree import Step
@@ -46,35 +45,51 @@ def by_program(before: str, step: Step) -> Hashable:
     if statements is None:
         return by_text(before, step)
     tree = ast.Module(statements, [])
-    return ast.dump(_Renamed(_locals(tree)).visit(tree))
+    try:
+        return ast.dump(_Renamed(_locals(tree)).visit(tree))
+    except RecursionError:  # text of a model may nest deeper than a visitor can go
+        return by_text(before, step)
 
 
 def _locals(tree: ast.Module) -> dict[str, str]:
-    """New names for the variables that functions assign, by the order in which they come.
+    """New names for local variables, by the order in which they are first assigned.
 
-    Parameters keep their names, as callers may use them; so do functions, globals and built-ins.
+    A name is local where every function that has it assigns it too. Parameters keep their names, as callers
+    may use them; so do globals, built-ins, and variables that an inner function takes from an outer one.
     """
-    kept = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)} | set(dir(builtins))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            kept |= set(node.names)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inner = {id(node) for function in functions for node in ast.walk(function)}
-    kept |= {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in inner
-    }
-    stored = [
-        node
-        for function in functions
-        for node in ast.walk(function)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in kept
-    ]
-    names: dict[str, str] = {}
+    kept: set[str] = set()
+    stored: list[ast.Name] = []
+    for scope, nodes in _scopes(tree):
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        own = [node for node in names if not isinstance(node.ctx, ast.Load)]
+        if scope is tree:
+            kept |= {node.id for node in names}
+        else:
+            kept |= {node.id for node in names} - {node.id for node in own}
+            stored += own
+        kept |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        kept |= {n for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for n in node.names}
+    new: dict[str, str] = {}
     for node in sorted(stored, key=lambda name: (name.lineno, name.col_offset)):
-        names.setdefault(node.id, f"<{len(names)}>")
-    return names
+        if node.id not in kept:
+            new.setdefault(node.id, f"<{len(new)}>")
+    return new
+
+
+def _scopes(tree: ast.Module) -> Iterator[tuple[ast.AST, list[ast.AST]]]:
+    """The module and every function in it, each with the nodes that are in no function further down."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        scope = waiting.pop()
+        own, stack = [], list(ast.iter_child_nodes(scope))
+        while stack:
+            node = stack.pop()
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                waiting.append(node)
+            else:
+                own.append(node)
+                stack.extend(ast.iter_child_nodes(node))
+        yield scope, own
 
 
 class _Renamed(ast.NodeTransformer):

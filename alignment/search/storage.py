@@ -47,7 +47,13 @@ def to_json(tree: Tree) -> dict[str, Any]:
         for node in range(len(tree))
     ]
     options = {name: getattr(tree, name) for name in _OPTIONS}
-    return {"format": FORMAT, "prompt": list(tree.prompt), "moves": tree.moves, **options, "nodes": nodes}
+    return {
+        "format": FORMAT,
+        "prompt": list(tree.prompt),
+        "moves": list(tree.moves),
+        **options,
+        "nodes": nodes,
+    }
 
 
 def from_json(data: Mapping[str, Any]) -> Tree:
@@ -67,7 +73,9 @@ def from_json(data: Mapping[str, Any]) -> Tree:
         tree["q"][1:] = [node["Q"] for node in nodes[1:]]
         if tree.root != tree.moves[-1] or not all(0 <= move < len(tree) for move in tree.moves):
             raise CodealignError(f"root {tree.root} and moves {tree.moves} do not fit {len(tree)} nodes")
-    except (KeyError, TypeError) as error:
+    except CodealignError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise CodealignError(
             f"the stored tree lacks or garbles {error}: it was not written by this program"
         ) from error

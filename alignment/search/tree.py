@@ -226,10 +226,7 @@ class Tree:
             raise CodealignError(f"the reward of node {node} is {reward}: give a finite number, or None")
         self["reward"][node], self["known"][node] = reward, True
         for other in reversed(range(1, len(self))):  # children have higher numbers than their parents
-            if self["visits"][other]:
-                self.refresh(other)
-            else:
-                self["q"][other] = self.step_reward(other)
+            self.refresh(other)
         self.refresh(0)
 
     def best_move(self) -> int:

@@ -195,3 +195,20 @@ def test_bad_batches_are_refused() -> None:
         token_advantages(torch.zeros(1), torch.tensor([[1, 0, 1]]))
     with pytest.raises(CodealignError, match="KL by token is needed"):
         token_advantages(torch.zeros(1), torch.ones(1, 2), beta=0.1)
+
+
+def test_a_greedy_baseline_lowers_the_variance_with_an_offset_and_raises_it_without() -> None:
+    """The table of docs/onpolicy.md: two answers, the right one of probability 0.9, one sample."""
+    probabilities = torch.tensor([0.9, 0.1], dtype=torch.float64)
+    scores = torch.eye(2, dtype=torch.float64) - probabilities  # gradient of log softmax
+
+    def variance(advantages: Tensor) -> float:
+        gradients = advantages[:, None] * scores
+        mean = probabilities @ gradients
+        return float(probabilities @ (gradients - mean).pow(2).sum(1))
+
+    for offset, plain in ((0.0, 0.0018), (1.0, 0.2178), (3.0, 1.7298)):
+        rewards = torch.tensor([1.0, 0.0], dtype=torch.float64) + offset
+        greedy = rewards[probabilities.argmax()].repeat(2)
+        assert variance(rewards) == pytest.approx(plain)
+        assert variance(remax_advantages(rewards, greedy)) == pytest.approx(0.1458)

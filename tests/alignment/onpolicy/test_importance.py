@@ -37,7 +37,11 @@ def test_the_tail_of_importance_weights_is_cut_and_told() -> None:
     assert dropped.weights.tolist() == [pytest.approx([1.0, 1.0, 0.0, 0.0])]
     whole = importance_weights(gap, torch.zeros(1, 4), mask, cap=10.0, level="sequence_sum")
     assert whole.weights.tolist() == [pytest.approx([8.0, 8.0, 8.0, 0.0])]
-    assert whole.figures["mean"] == pytest.approx(8), "an answer counts once, not once a token"
+    answers = torch.cat([gap, torch.tensor([[2.0, 1.0, 1.0, 1.0]], dtype=torch.float64).log()])
+    both = importance_weights(
+        answers, torch.zeros(2, 4), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]), cap=10.0, level="sequence_sum"
+    )
+    assert both.figures["mean"] == pytest.approx(5), "an answer counts once, not once a token"
 
 
 def test_equal_log_probabilities_weigh_exactly_1() -> None:

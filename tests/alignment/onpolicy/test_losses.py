@@ -132,9 +132,15 @@ def test_what_is_masked_never_counts_in_any_loss() -> None:
         pairs = zip(function(*good, MASK).losses, function(*spoilt, MASK).losses, strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     assert torch.equal(reinforce_losses(*good[:2], MASK), reinforce_losses(*spoilt[:2], MASK))
-    leaf = spoilt[0].clone().requires_grad_()
-    ppo_losses(leaf, *spoilt[1:], MASK).losses.sum().backward()
-    assert leaf.grad is not None and leaf.grad.isfinite().all(), "a masked NaN reached the gradient"
+    for loss in (
+        lambda x: ppo_losses(x, *spoilt[1:], MASK).losses,
+        lambda x: value_losses(x, *spoilt[1:], MASK).losses,
+        lambda x: reinforce_losses(x, spoilt[1], MASK),
+    ):
+        leaf = spoilt[0].clone().requires_grad_()
+        loss(leaf).sum().backward()
+        assert leaf.grad is not None and leaf.grad.isfinite().all(), "a masked NaN reached the gradient"
+        assert (leaf.grad[~MASK] == 0).all() and (leaf.grad[MASK] != 0).any()
 
 
 def test_a_step_without_anything_to_learn_from_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,11 @@ def test_none_is_a_blank_row_and_not_a_reward_of_0() -> None:
 def test_a_reward_that_is_no_finite_number_is_refused_by_row(bad: object) -> None:
     with pytest.raises(CodealignError, match="row 1"):
         reward_tensor([0.0, bad])  # type: ignore[list-item]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    rewards, _ = reward_tensor([np.float32(0.5), np.int64(2)])
+    assert rewards.tolist() == [0.5, 2.0]
 
 
 def test_empty_batches_and_wrong_shapes_are_refused() -> None:

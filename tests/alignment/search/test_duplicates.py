@@ -25,7 +25,18 @@ def test_parameters_globals_and_built_ins_keep_their_meaning() -> None:
     assert merged("    y = xs\n", "    y = k\n", "    y = sum\n", "    y = len\n") == [1, 1, 1, 1]
     assert merged("    a = 1\n    return a + total\n", "    b = 1\n    return total + b\n") == [1, 1]
     assert merged("x = f(1)\n", "y = f(1)\n", before="") == [1, 1], "names of a module can be imported"
+    assert merged("    xs = xs[1:]\n", "    k = k[1:]\n") == [1, 1]
+    whole = "def f():\n    sum = 0\n    return sum\ndef g(v):\n    return sum(v)\n"
+    assert merged(whole, whole.replace("sum", "max"), before="") == [1, 1]
+    assert merged(whole, whole.replace("sum = 0\n    return sum", "s = 0\n    return s"), before="") == [1, 1]
+    closure = "    a = 1\n    def h():\n        return a\n"
+    assert merged(closure, closure.replace("h()", "h() "), closure.replace("a", "b")) == [2, 1]
     assert merged("    global a\n    a = 1\n", "    global b\n    b = 1\n") == [1, 1]
+
+
+def test_programs_too_deep_for_a_visitor_are_compared_as_text() -> None:
+    deep = "    x = " + "(" * 80 + "1" + ")" * 80 + "\n    y = " + "-" * 5000 + "1\n"
+    assert merged(deep, deep) == [2]
 
 
 def test_swapped_names_are_told_apart() -> None:

@@ -90,6 +90,7 @@ def test_garbled_trees_are_refused() -> None:
         ({"nodes": good["nodes"][:1] + good["nodes"][2:]}, "has the id 2"),
         ({"nodes": [good["nodes"][0], {**good["nodes"][1], "parent": 7}]}, "not before it"),
         ({"moves": [99]}, "do not fit"),
+        ({"nodes": [{**good["nodes"][0], "N": "many"}]}, "garbles"),
         ({"nodes": [{"id": 0}]}, "lacks or garbles 'N'"),
     ):
         with pytest.raises(CodealignError, match=message):
@@ -134,6 +135,12 @@ def test_virtual_loss_sends_walkers_apart_and_leaves_no_trace() -> None:
     tree["pending"][1] = 1
     assert tree.select(0) == 2
     assert tree.select(0, virtual_loss=0.0, c_puct=0.0) == 1
+    assert (
+        tree.select(0, virtual_loss=0.05, c_puct=0.0) == 1
+        and tree.select(0, virtual_loss=0.2, c_puct=0.0) == 2
+    )
+    # One visit on the way halves the prior term: 0.5 + 0.9 / 2 falls below 0.4 + 0.9.
+    assert tree.select(0, virtual_loss=0.0) == 2
     with pytest.raises(CodealignError, match="middle of an iteration"):
         to_json(tree)
 
