@@ -32,6 +32,9 @@ def test_parameters_globals_and_built_ins_keep_their_meaning() -> None:
     closure = "    a = 1\n    def h():\n        return a\n"
     assert merged(closure, closure.replace("h()", "h() "), closure.replace("a", "b")) == [2, 1]
     assert merged("    global a\n    a = 1\n", "    global b\n    b = 1\n") == [1, 1]
+    shared = "    global a\n    a = 1\n    b = 2\n"
+    assert merged(shared, "    global a\n    b = 1\n    a = 2\n") == [1, 1], "a is the module's"
+    assert merged(shared, shared.replace("b =", "c =")) == [2]
 
 
 def test_programs_too_deep_for_a_visitor_are_compared_as_text() -> None:
