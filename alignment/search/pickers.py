@@ -1,8 +1,8 @@
 """Step pairs out of a search tree: where to look, which child is chosen and which rejected, how sure it is.
 
 MCTS-DPO (arXiv 2405.00451) and its code; both of a pair's steps continue one prefix. `per_depth` is how
-summaries give the paper's rule (its text was not at hand), `selected_path` that of the code, `all_nodes` looks
-at every branching.
+summaries give the paper's rule (its text was not at hand), `selected_path` that of the code; `all_nodes`
+looks at every branching.
 """
 
 from __future__ import annotations
