@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from golden_search import SEARCH_KINDS
 
 Case = dict[str, Any]
 
@@ -143,15 +144,7 @@ PREFERENCE_KINDS: dict[str, Callable[[Case], None] | None] = {
     "pair_loss": check_pair_loss,
     "token_loss": check_token_loss,
     "label_smoothing": check_label_smoothing,
-    "puct": None,
-    "node_value": None,
-    "backup": None,
-    "step_pairs": None,
-    "mrt_progress": None,
-    "mrt_group": None,
-    "regret_discrete": None,
-    "regret_tokens": None,
-    "episode_split": None,
+    **SEARCH_KINDS,
 }
 
 

@@ -19,6 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from golden_alignment import BON_SECTIONS, PREFERENCE_KINDS
 from golden_handlers import EFF_KINDS, RANKING_PARTS
+from golden_rl import RL_SECTIONS, rl_cases
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR") or Path(__file__).parent)
 Check = Callable[[dict[str, Any]], None]
@@ -56,6 +57,18 @@ def expand_bon(data: dict[str, Any]) -> list[tuple[str, dict[str, Any], Check | 
     return rows
 
 
+def expand_rl(data: dict[str, Any]) -> list[tuple[str, dict[str, Any], Check | None]]:
+    """One entry a case of a section."""
+    rows: list[tuple[str, dict[str, Any], Check | None]] = []
+    for kind, content in data.items():
+        if kind in ("about", "conventions", "tolerance"):
+            continue
+        cases = rl_cases(kind, content) if kind in RL_SECTIONS else [{}]
+        for i, case in enumerate(cases):
+            rows.append((f"{kind}-{i}", {**case, "kind": kind}, known(RL_SECTIONS, kind)))
+    return rows
+
+
 def known(table: dict[str, Check | None], kind: str) -> Check | None:
     """The kind's check, None where the project has no such part yet; a check that fails for an unknown
     kind.
@@ -77,7 +90,7 @@ SCHEMAS: dict[str, Callable[[dict[str, Any]], list[Any]] | None] = {
     "ranking.json": expand_ranking,
     "eff_at_k.json": expand_eff,
     "preference.json": expand_preference,
-    "rl.json": None,
+    "rl.json": expand_rl,
     "bon.json": expand_bon,
 }
 

@@ -1,0 +1,1 @@
+"""Meta reinforcement fine-tuning (arXiv 2503.07572): episodes, progress, regret. Pure functions."""
