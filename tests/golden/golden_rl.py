@@ -138,7 +138,7 @@ def check_rrhf(case: Case) -> None:
 
 
 def check_execution_reward(case: Case) -> None:
-    from alignment.onpolicy.execution import ExecutionReward, execution_reward
+    from alignment.rewards.execution import ExecutionReward, execution_reward
 
     table = ExecutionReward(**case["constants"])
     times = (case["runtime_s"], case["reference_runtime_s"])

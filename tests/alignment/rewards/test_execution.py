@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from alignment.onpolicy.execution import PRESETS, STATUSES, ExecutionReward, execution_reward
+from alignment.rewards.execution import PRESETS, STATUSES, ExecutionReward, execution_reward
 from codegen_eval.errors import CodealignError
 
 
