@@ -1,0 +1,305 @@
+"""How much memory a training step takes, before it is tried: a sum over what is kept, per process.
+
+Weights, gradients and optimiser states are exact counts. Activations are those of a Llama-like block
+(RMSNorm, rotary attention, gated MLP; Qwen, Mistral and their kin), counted from what autograd keeps for the
+backward pass: with hidden size h, key-value width kv, MLP width i and H heads, per token and layer
+
+    8 h + 2 kv + 4 i + H          plus H x length with eager attention, which keeps its probabilities
+
+docs/memory.md has the derivation and the measured peaks. What is not counted: the allocator's cache and
+fragmentation, the libraries' own few hundred MB on a GPU, communication buffers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from codegen_eval.errors import CodealignError
+
+# Bytes of optimiser state a trainable parameter, in float32 training. Adafactor keeps a row and a column.
+_STATES = {
+    "adamw": 8.0,
+    "adam": 8.0,
+    "sgd": 0.0,
+    "adafactor": 0.0,
+    "lion": 4.0,
+    "rmsprop": 4.0,
+    "adagrad": 4.0,
+}
+_GIB = float(1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model decides its memory.
+
+    Attributes:
+        weight_bytes: Of all parameters as they are stored.
+        trainable: Number of parameters that are trained.
+        trainable_bytes: Their bytes as they are stored.
+        layers: Blocks.
+        hidden: Width of the residual stream.
+        intermediate: Width of the MLP.
+        heads: Attention heads.
+        kv_width: Width of keys (and of values): key-value heads x head size.
+        vocabulary: Rows of the unembedding; 0 for a reward model, which has none.
+    """
+
+    weight_bytes: int
+    trainable: int
+    trainable_bytes: int
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_width: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What of a training step decides its memory; all for one process.
+
+    Attributes:
+        rows: Sequences of a forward pass with gradients (two a pair).
+        length: Tokens of the longest row.
+        compute_bytes: Of an activation: 4, or 2 under bf16 or fp16.
+        state_bytes: Optimiser state a trainable parameter (see `state_bytes`).
+        reference_bytes: Weights of a reference model that is kept beside the policy.
+        checkpointing: Only each block's input is kept; one block at a time is computed again.
+        eager: Attention keeps its probabilities.
+        accumulation: Forward passes an optimiser step; with more than one, gradients stay in between.
+        logit_rows: Tokens whose logits exist at once; None for all.
+        shards: Processes over which the weights (ZeRO-3, FSDP), gradients and states are divided.
+        shard_from: 1: states are divided, 2: gradients too, 3: weights too, 0: nothing (DDP).
+    """
+
+    rows: int
+    length: int
+    compute_bytes: int = 4
+    state_bytes: float = 8.0
+    reference_bytes: int = 0
+    checkpointing: bool = False
+    eager: bool = False
+    accumulation: int = 1
+    logit_rows: int | None = None
+    shards: int = 1
+    shard_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes a process, by what they are; `peak` is the largest sum that exists at one moment."""
+
+    weights: float
+    reference: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    peak: float
+
+    def line(self) -> str:
+        """The estimate in one line."""
+        parts = {
+            "weights": self.weights,
+            "reference": self.reference,
+            "gradients": self.gradients,
+            "optimiser": self.optimizer,
+            "activations": self.activations,
+            "logits": self.logits,
+        }
+        shown = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)
+        return f"memory a process, estimated: {size(self.peak)} at the peak ({shown})"
+
+
+def size(count: float) -> str:
+    """A number of bytes for people: MiB below one GiB."""
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / (1 << 20):.0f} MiB"
+
+
+def state_bytes(optimizer: str, bits: int = 32) -> float:
+    """Bytes of state a trainable parameter for one of transformers' optimiser names.
+
+    Raises:
+        CodealignError: For an optimiser whose states are not known here.
+    """
+    name = optimizer.lower()
+    family = next((f for f in sorted(_STATES, key=len, reverse=True) if f in name), None)
+    if family is None:
+        raise CodealignError(f"no estimate for the optimiser {optimizer!r}; known are: {', '.join(_STATES)}")
+    if "8bit" in name:
+        bits = 8
+    return _STATES[family] * bits / 32
+
+
+def estimate(shape: Shape, step: Step) -> Estimate:
+    """What one training step keeps at once.
+
+    Raises:
+        CodealignError: For a step without rows or tokens, or shards below 1.
+    """
+    if min(step.rows, step.length, step.accumulation, step.shards) < 1:
+        raise CodealignError(
+            f"a step needs rows, length, accumulation and shards of 1 or more, got {step.rows}, "
+            f"{step.length}, {step.accumulation}, {step.shards}"
+        )
+    divided = [step.shards if step.shard_from >= level else 1 for level in (3, 2, 1)]
+    weights = shape.weight_bytes / divided[0]
+    reference = step.reference_bytes / divided[0]
+    gradients = shape.trainable_bytes / divided[1]
+    # DDP copies gradients into buckets that it sends.
+    if step.shard_from == 0 and step.shards > 1:
+        gradients *= 2
+    states = shape.trainable * step.state_bytes / divided[2]
+    activations, widest = _activations(shape, step)
+    tokens = step.rows * step.length
+    # Logits and log-probabilities, and the gradients of both: float32 each.
+    shown = tokens if step.logit_rows is None else min(tokens, step.logit_rows)
+    logits = 4.0 * 4 * shown * shape.vocabulary
+    kept = gradients if step.accumulation > 1 else 0.0
+    # The first block's gradients are the last: what is left of the activations is then one block.
+    left = activations / max(shape.layers, 1) if not step.checkpointing else widest
+    moments = (activations + logits + kept, activations + widest + kept, gradients + left)
+    return Estimate(
+        weights,
+        reference,
+        gradients,
+        states,
+        activations,
+        logits,
+        weights + reference + states + max(moments),
+    )
+
+
+def _activations(shape: Shape, step: Step) -> tuple[float, float]:
+    """Bytes that the forward pass keeps, and what the backward pass of one MLP adds to them."""
+    tokens, h, i = step.rows * step.length, shape.hidden, shape.intermediate
+    block = 8 * h + 2 * shape.kv_width + 4 * i + shape.heads
+    if step.eager:
+        block += shape.heads * step.length
+    ends = 3 * h  # the last norm, the head's input
+    # Three gradients of the MLP's width and one of the stream's appear while four of its tensors still live.
+    added = 2 * i - 2 * h
+    kept = block * shape.layers + ends
+    if step.checkpointing:
+        kept = h * shape.layers + ends + block
+    return float(tokens * kept * step.compute_bytes), float(tokens * max(added, 0) * step.compute_bytes)
+
+
+def shape_of(model: Any) -> Shape | None:
+    """The shape of a loaded model (also on the meta device); None where it is no Llama-like transformer."""
+    config = model.config.get_text_config()
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+    if not all(isinstance(getattr(config, name, None), int) for name in names):
+        return None
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    keys = getattr(config, "num_key_value_heads", None) or heads
+    parameters = list(model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    has_head = getattr(model, "get_output_embeddings", lambda: None)() is not None
+    return Shape(
+        weight_bytes=sum(_count(p) * p.element_size() for p in parameters),
+        trainable=sum(map(_count, trained)),
+        trainable_bytes=sum(_count(p) * p.element_size() for p in trained),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        heads=heads,
+        kv_width=keys * width,
+        vocabulary=config.vocab_size if has_head else 0,
+    )
+
+
+def _count(parameter: Any) -> int:
+    """A parameter's numbers; under ZeRO-3 it is empty here and says its size."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def step_of(
+    training: Any,
+    *,
+    rows: int,
+    length: int,
+    reference_bytes: int = 0,
+    eager: bool = False,
+    logit_rows: int | None = None,
+) -> Step:
+    """The step that TrainingArguments describe.
+
+    Args:
+        training: transformers' TrainingArguments, or one of TRL's.
+        rows: Sequences of a forward pass.
+        length: Tokens of the longest row.
+        reference_bytes: Weights of a reference beside the policy.
+        eager: Attention keeps its probabilities.
+        logit_rows: Tokens whose logits exist at once; None for all.
+    """
+    plugin = getattr(training, "deepspeed_plugin", None)
+    stage = int(plugin.zero_stage) if plugin is not None else 0
+    if str(training.distributed_state.distributed_type).endswith("FSDP"):
+        stage = 3
+    return Step(
+        rows=rows,
+        length=length,
+        compute_bytes=2 if training.bf16 or training.fp16 else 4,
+        state_bytes=state_bytes(str(getattr(training.optim, "value", training.optim))),
+        reference_bytes=reference_bytes,
+        checkpointing=training.gradient_checkpointing,
+        eager=eager,
+        accumulation=training.gradient_accumulation_steps,
+        logit_rows=logit_rows,
+        shards=training.world_size,
+        shard_from=stage,
+    )
+
+
+def announce(
+    method: str,
+    trainer: Any,
+    *,
+    logit_rows: int | None = None,
+    say: Callable[[str], Any] | None = None,
+) -> None:
+    """Says in one line what a TRL trainer's step will take, from its model, arguments and longest row.
+
+    Nothing is said for a model, an optimiser or rows that the estimate does not know.
+
+    Args:
+        method: "dpo", "reward" (two rows a pair) or "kto" (one).
+        trainer: With `model`, `args`, `train_dataset` (rows of token ids) and, for DPO, `ref_model`.
+        logit_rows: Tokens whose logits exist at once, where the head works by chunks; None for all.
+        say: Takes the line; default standard error.
+    """
+    shape = shape_of(trainer.model)
+    length = longest_row(trainer.train_dataset)
+    if shape is None or not length:
+        return
+    reference = getattr(trainer, "ref_model", None)
+    held = 0 if reference is None else sum(_count(p) * p.element_size() for p in reference.parameters())
+    rows = trainer.args.per_device_train_batch_size * (1 if method == "kto" else 2)
+    eager = getattr(trainer.model.config, "_attn_implementation", "") == "eager"
+    try:
+        step = step_of(
+            trainer.args, rows=rows, length=length, reference_bytes=held, eager=eager, logit_rows=logit_rows
+        )
+    except CodealignError:
+        return
+    text = estimate(shape, step).line()
+    (say or (lambda line: print(line, file=sys.stderr)))(text)
+
+
+def longest_row(dataset: Any) -> int:
+    """Tokens of the longest row: prompt and longer side together; 0 where there are no token ids."""
+    columns = [name for name in getattr(dataset, "column_names", None) or [] if name.endswith("_ids")]
+    if not columns:
+        return 0
+    longest = 0
+    for row in dataset.select_columns(columns):
+        sides = [len(row[name]) for name in columns if name != "prompt_ids"]
+        longest = max(longest, len(row.get("prompt_ids") or ()) + max(sides, default=0))
+    return longest
