@@ -6,8 +6,10 @@ backward pass: with hidden size h, key-value width kv, MLP width i and H heads, 
 
     8 h + 2 kv + 4 i + H          plus H x length with eager attention, which keeps its probabilities
 
-docs/memory.md has the derivation and the measured peaks. What is not counted: the allocator's cache and
-fragmentation, the libraries' own few hundred MB on a GPU, communication buffers.
+numbers; under bf16 the four of the two norms stay float32, and so do H and eager attention's softmax. For an
+adapter this is an upper bound: a frozen layer need not keep its input. docs/memory.md has the measured peaks.
+What is not counted: the allocator's cache and fragmentation, the libraries' own few hundred MB on a GPU,
+communication buffers.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class Shape:
         heads: Attention heads.
         kv_width: Width of keys (and of values): key-value heads x head size.
         vocabulary: Rows of the unembedding; 0 for a reward model, which has none.
+        cast_bytes: Of the half-precision copies of float32 matrices that autocast keeps during a step.
     """
 
     weight_bytes: int
@@ -57,6 +60,7 @@ class Shape:
     heads: int
     kv_width: int
     vocabulary: int
+    cast_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +159,19 @@ def estimate(shape: Shape, step: Step) -> Estimate:
     if step.shard_from == 0 and step.shards > 1:
         gradients *= 2
     states = shape.trainable * step.state_bytes / divided[2]
-    activations, widest = _activations(shape, step)
+    kept, block, widest = _activations(shape, step)
+    again = block if step.checkpointing else 0.0
     tokens = step.rows * step.length
     # Logits and log-probabilities, and the gradients of both: float32 each.
     shown = tokens if step.logit_rows is None else min(tokens, step.logit_rows)
     logits = 4.0 * 4 * shown * shape.vocabulary
-    kept = gradients if step.accumulation > 1 else 0.0
-    # The first block's gradients are the last: what is left of the activations is then one block.
-    left = activations / max(shape.layers, 1) if not step.checkpointing else widest
-    moments = (activations + logits + kept, activations + widest + kept, gradients + left)
+    begun = gradients if step.accumulation > 1 else 0.0
+    moments = (
+        kept + logits + begun,  # the loss's backward pass
+        kept + again + widest + begun,  # the last block's
+        gradients + block,  # the first block's, whose gradients are the last
+    )
+    activations = kept + again
     return Estimate(
         weights,
         reference,
@@ -175,19 +183,21 @@ def estimate(shape: Shape, step: Step) -> Estimate:
     )
 
 
-def _activations(shape: Shape, step: Step) -> tuple[float, float]:
-    """Bytes that the forward pass keeps, and what the backward pass of one MLP adds to them."""
+def _activations(shape: Shape, step: Step) -> tuple[float, float, float]:
+    """Bytes that the forward pass keeps, those of one block, and what an MLP's backward pass adds to them."""
     tokens, h, i = step.rows * step.length, shape.hidden, shape.intermediate
-    block = 8 * h + 2 * shape.kv_width + 4 * i + shape.heads
+    c = step.compute_bytes
+    norm, rest = 2 * h * 4, 2 * h * c  # a norm's input and what it makes of it; two more of that width
+    block = 2 * norm + 2 * rest + (2 * shape.kv_width + 4 * i) * c + 4 * shape.heads
     if step.eager:
-        block += shape.heads * step.length
-    ends = 3 * h  # the last norm, the head's input
+        # The softmax is float32; its product with the values wants the other precision.
+        block += shape.heads * step.length * (4 if c == 4 else 4 + c)
+    ends = norm + h * c  # the last norm, the head's input
     # Three gradients of the MLP's width and one of the stream's appear while four of its tensors still live.
-    added = 2 * i - 2 * h
-    kept = block * shape.layers + ends
-    if step.checkpointing:
-        kept = h * shape.layers + ends + block
-    return float(tokens * kept * step.compute_bytes), float(tokens * max(added, 0) * step.compute_bytes)
+    widest = max(2 * i - 2 * h, 0) * c
+    kept = (h * c if step.checkpointing else block) * shape.layers + ends
+    cast = shape.cast_bytes if c == 2 else 0
+    return float(tokens * kept + cast), float(tokens * block), float(tokens * widest)
 
 
 def shape_of(model: Any) -> Shape | None:
@@ -201,7 +211,11 @@ def shape_of(model: Any) -> Shape | None:
     keys = getattr(config, "num_key_value_heads", None) or heads
     parameters = list(model.parameters())
     trained = [p for p in parameters if p.requires_grad]
-    has_head = getattr(model, "get_output_embeddings", lambda: None)() is not None
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    table = model.get_input_embeddings().weight
+    matrices = [p for p in parameters if _dimensions(p) == 2 and p.element_size() == 4 and p is not table]
+    if head is not None and head.weight is table:
+        matrices.append(table)
     return Shape(
         weight_bytes=sum(_count(p) * p.element_size() for p in parameters),
         trainable=sum(map(_count, trained)),
@@ -211,8 +225,14 @@ def shape_of(model: Any) -> Shape | None:
         intermediate=config.intermediate_size,
         heads=heads,
         kv_width=keys * width,
-        vocabulary=config.vocab_size if has_head else 0,
+        vocabulary=config.vocab_size if head is not None else 0,
+        cast_bytes=2 * sum(map(_count, matrices)),
     )
+
+
+def _dimensions(parameter: Any) -> int:
+    """A parameter's number of dimensions, also where ZeRO-3 has taken its values away."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _count(parameter: Any) -> int:
