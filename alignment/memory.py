@@ -278,20 +278,14 @@ def step_of(
     )
 
 
-def announce(
-    method: str,
-    trainer: Any,
-    *,
-    logit_rows: int | None = None,
-    say: Callable[[str], Any] | None = None,
-) -> None:
+def announce(trainer: Any, *, logit_rows: int | None = None, say: Callable[[str], Any] | None = None) -> None:
     """Says in one line what a TRL trainer's step will take, from its model, arguments and longest row.
 
     Nothing is said for a model, an optimiser or rows that the estimate does not know.
 
     Args:
-        method: "dpo", "reward" (two rows a pair) or "kto" (one).
-        trainer: With `model`, `args`, `train_dataset` (rows of token ids) and, for DPO, `ref_model`.
+        trainer: With `model`, `args`, `train_dataset` (rows of token ids; those with `chosen_ids` are pairs, of
+            two sequences) and, for DPO, `ref_model`.
         logit_rows: Tokens whose logits exist at once, where the head works by chunks; None for all.
         say: Takes the line; default standard error.
     """
@@ -301,7 +295,9 @@ def announce(
         return
     reference = getattr(trainer, "ref_model", None)
     held = 0 if reference is None else sum(_count(p) * p.element_size() for p in reference.parameters())
-    rows = trainer.args.per_device_train_batch_size * (1 if method == "kto" else 2)
+    rows = trainer.args.per_device_train_batch_size * (
+        2 if "chosen_ids" in trainer.train_dataset.column_names else 1
+    )
     eager = getattr(trainer.model.config, "_attn_implementation", "") == "eager"
     try:
         step = step_of(

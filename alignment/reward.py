@@ -138,7 +138,7 @@ def _member(number: int, seeds: Any, train: list[Pair], options: Options, direct
         model, tokenizer, arguments, train, reward_l2=options.ensemble.reward_l2, callbacks=[log]
     )
     if number == 0 and trainer.is_world_process_zero():
-        announce("reward", trainer)
+        announce(trainer)
     train_member(trainer, checkpoints, target, MemberNote(arguments.max_length, seeds), tokenizer)
     release(trainer)
     return dropped

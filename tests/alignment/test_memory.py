@@ -212,12 +212,15 @@ def test_the_line_says_the_parts_and_the_longest_row_counts() -> None:
         ref_model=None,
     )
     said: list[str] = []
-    announce("reward", trainer, say=said.append)
-    announce("kto", trainer, say=said.append)
+    announce(trainer, say=said.append)
+    trainer.train_dataset = rows.rename_columns(
+        {"chosen_ids": "prompt_ids", "rejected_ids": "completion_ids"}
+    )
+    announce(trainer, say=said.append)
     assert said[0].startswith("memory a process, estimated: ") and said[0] != said[1]
     assert all(name in said[0] for name in ("weights", "gradients", "optimiser", "activations", "logits"))
     trainer.train_dataset = Dataset.from_list([{"text": "x"}])
-    announce("reward", trainer, say=said.append)
+    announce(trainer, say=said.append)
     assert len(said) == 2, "nothing is said of rows that are no tokens"
 
 
