@@ -284,8 +284,8 @@ def announce(trainer: Any, *, logit_rows: int | None = None, say: Callable[[str]
     Nothing is said for a model, an optimiser or rows that the estimate does not know.
 
     Args:
-        trainer: With `model`, `args`, `train_dataset` (rows of token ids; those with `chosen_ids` are pairs, of
-            two sequences) and, for DPO, `ref_model`.
+        trainer: With `model`, `args`, `train_dataset` (rows of token ids; those with `chosen_ids` are pairs,
+            of two sequences) and, for DPO, `ref_model`.
         logit_rows: Tokens whose logits exist at once, where the head works by chunks; None for all.
         say: Takes the line; default standard error.
     """
@@ -314,8 +314,14 @@ def longest_row(dataset: Any) -> int:
     columns = [name for name in getattr(dataset, "column_names", None) or [] if name.endswith("_ids")]
     if not columns:
         return 0
+    import numpy as np
+    import pyarrow.compute as arrow  # type: ignore[import-untyped]
+
     longest = 0
-    for row in dataset.select_columns(columns):
-        sides = [len(row[name]) for name in columns if name != "prompt_ids"]
-        longest = max(longest, len(row.get("prompt_ids") or ()) + max(sides, default=0))
+    # By Arrow's own list lengths: a large data set is not turned into Python's lists for this.
+    for table in dataset.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
+        lengths = {name: arrow.list_value_length(table[name]).to_numpy() for name in columns}
+        prompts = lengths.pop("prompt_ids", np.zeros(table.num_rows, dtype=np.int64))
+        sides = np.max(np.stack([*lengths.values(), np.zeros(table.num_rows, dtype=np.int64)]), axis=0)
+        longest = max(longest, int((prompts + sides).max()))
     return longest
