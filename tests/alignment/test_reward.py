@@ -100,6 +100,36 @@ def test_a_finished_run_is_not_run_again_and_another_one_is_refused(
         reward.run([*options, str(whole), "--members", "3"])
 
 
+def test_adapters_are_trained_with_held_out_pairs_from_elsewhere_and_noise(
+    job: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    from alignment.rewards.ensemble import EnsembleReward
+
+    held_out = small.write_pairs(tmp_path / "held_out.jsonl", 45)
+    lines = held_out.read_text().splitlines(keepends=True)
+    options = [
+        *job[1],
+        str(tmp_path / "run"),
+        "--max_steps",
+        "1",
+        "--label_noise",
+        "0.3",
+        "--use_peft",
+        "true",
+    ]
+    options += ["--lora_r", "2", "--lora_target_modules", "q_proj", "v_proj"]
+    options += ["--holdout_dataset", str(held_out)]
+    with pytest.raises(CodealignError, match="40 of 45 held-out pairs are trained on as well"):
+        reward.run(options)
+    held_out.write_text("".join(lines[40:]))
+    run = reward.run([*options, "--overwrite"])
+    data = json.loads((run / "data.json").read_text())
+    assert (data["train"], data["held_out"]) == (40, 5) and 4 <= len(data["flipped"]) <= 20
+    assert (run / "members/1/adapter_model.safetensors").stat().st_size < 10_000
+    ensemble = EnsembleReward(run, "wco")
+    assert len(ensemble(["def f(x):\n"] * 2, ["    return 1\n", "    return 2\n"])) == 2
+
+
 def test_best_of_n_scores_samples_with_the_folder(whole: Path, tmp_path: Path) -> None:
     from alignment.bon_command import BonConfig, run
 
