@@ -17,6 +17,12 @@ from tests.conftest import REPO
 RECIPES = REPO / "recipes"
 LAUNCHES = sorted((RECIPES / "accelerate").glob("*.yaml"))
 JOBS = sorted(path for path in RECIPES.rglob("*.yaml") if path not in LAUNCHES)
+# Recipes of commands with a configuration of our own; all others are read by TRL's parser.
+COMMANDS = {
+    "quickstart": ("alignment.quickstart", "QuickstartConfig"),
+    "pretrain": ("alignment.pretrain", "PretrainConfig"),
+    "data": ("codegen_eval.commands.data_config", "GenerateDataConfig"),
+}
 _COMMAND = re.compile(r"codealign train (\w+)|-m alignment\.(\w+)|codealign (quickstart)")
 
 
@@ -26,7 +32,7 @@ def heading(path: Path) -> str:
 
 
 def entry_point(path: Path) -> str:
-    """The entry point that the heading's command names; the quickstart's recipe is the command's default."""
+    """The entry point that the heading's command names; otherwise the file's own name."""
     found = _COMMAND.search(heading(path))
     return next(filter(None, found.groups())) if found else path.stem
 
@@ -34,15 +40,10 @@ def entry_point(path: Path) -> str:
 def parse(path: Path, *flags: str) -> Any:
     """What the recipe's entry point makes of it, on a machine without a GPU."""
     name = entry_point(path)
-    if name == "quickstart":
-        from alignment.quickstart import QuickstartConfig
-
-        argv = ["--config", str(path), "--out", "x", *flags]
-        return QuickstartConfig.parse(argv, prog="quickstart", description="")
-    if name == "pretrain":
-        from alignment.pretrain import PretrainConfig
-
-        return PretrainConfig.parse(["--config", str(path), "--out", "x", *flags], prog="p", description="")
+    if name in COMMANDS:
+        module, config = COMMANDS[name]
+        given = ["--config", str(path), "--out", "x", *flags]
+        return getattr(importlib.import_module(module), config).parse(given, prog=name, description="")
     argv = ["--config", str(path), "--dataset_name", "d", "--output_dir", "o", "--use_cpu", "true", *flags]
     if name == "reward":
         from alignment.reward_modeling.options import parse as parse_reward
@@ -67,7 +68,7 @@ def _by_trl(name: str, argv: Sequence[str]) -> Any:
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: str(path.relative_to(RECIPES)))
 def test_every_recipe_fits_its_entry_point(path: Path) -> None:
     parsed = parse(path)
-    if entry_point(path) in ("pretrain", "quickstart"):
+    if entry_point(path) in COMMANDS:
         return
     said = heading(path)
     assert f"--config recipes/{path.relative_to(RECIPES)}" in said, "the heading's command is this recipe's"
