@@ -22,8 +22,12 @@ DESCRIPTION = "Curves of gold reward over n for single members and ensembles, fr
 class BonConfig(Config):
     """Settings of `codealign bon`."""
 
-    pool: Path
+    pool: Path | None = None
     """JSON lines: {"task_id": ..., "scores": {member: number}, "gold": number}, one a sample."""
+    samples: Path | None = None
+    """Instead of a pool: JSON lines with task_id, prompt, completion and gold, which `reward` scores."""
+    reward: Path | None = None
+    """A folder of `codealign train reward`: its members score the samples, on their own scales."""
     out: Path
     """Run directory; curves.json, table.md and curves.svg appear in it."""
     select: tuple[str, ...] = ("single", "mean", "wco", "uwo")
@@ -69,15 +73,19 @@ def run(config: BonConfig) -> RunDir:
         CodealignError: For a pool that cannot be read, an n that it is too small for, or members without a
             common scale.
     """
-    inputs = {"pool": config.pool, **({"calibration": config.calibration} if config.calibration else {})}
+    if (config.pool is None) == (config.samples is None) or (config.samples is None) != (
+        config.reward is None
+    ):
+        raise CodealignError("give --pool FILE, or --samples FILE with --reward FOLDER")
+    named = {key: getattr(config, key) for key in ("pool", "samples", "reward", "calibration")}
+    inputs = {key: path for key, path in named.items() if path is not None}
     directory = RunDir.open(config.out, "bon", config.identity(), overwrite=config.overwrite, inputs=inputs)
     if directory.finished:
         return directory
     from alignment.bon_curves import Settings, curve
     from alignment.bon_plot import Panel, curves_svg
-    from alignment.bon_pool import read_pool
 
-    pool = _on_one_scale(read_pool(config.pool), config)
+    pool = _scaled_pool(config, directory)
     settings: Any = Settings(
         ns=config.n or None,
         ties=config.ties,  # type: ignore[arg-type]
@@ -97,6 +105,26 @@ def run(config: BonConfig) -> RunDir:
         directory.write_text("curves.svg", curves_svg([Panel(heading, curves)]))
     directory.finish(prompts=len(pool.tasks), members=len(pool.members), samples=sum(map(len, pool.gold)))
     return directory
+
+
+def _scaled_pool(config: BonConfig, directory: RunDir) -> Pool:
+    """The pool that was given, or the samples scored by reward models, with its members on their scales."""
+    from alignment.bon_pool import read_pool, score_pool
+
+    if config.pool is not None:
+        return _on_one_scale(read_pool(config.pool), config)
+    assert config.samples is not None and config.reward is not None
+    from alignment.reward_modeling.scoring import load_members
+    from codegen_eval.runs import read_jsonl
+
+    members = load_members(config.reward)
+    pool = read_pool(score_pool(list(read_jsonl(config.samples)), members, directory))
+    scales = {name: member.calibration for name, member in members.items()}
+    if config.calibration is None and not config.uncalibrated:
+        known = {name: scale for name, scale in scales.items() if scale is not None}
+        if len(known) == len(members):
+            return pool.calibrated(known)
+    return _on_one_scale(pool, config)
 
 
 def _on_one_scale(pool: Pool, config: BonConfig) -> Pool:

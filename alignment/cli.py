@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pairs": ("codegen_eval.commands.pairs", "turn rankings into preference pairs in TRL's format"),
     "generate-data": ("codegen_eval.commands.generate_data", "prompts to a datasets folder, in one job"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
+    "inspect-data": (
+        "alignment.inspect_command",
+        "rows of training data as tokens, with their masks in colour",
+    ),
     "eval": ("codegen_eval.commands.eval", "score samples of a benchmark on its hidden tests"),
     "audit": ("codegen_eval.commands.audit", "what a benchmark's own tests are worth"),
     "compare": ("codegen_eval.commands.compare", "two evaluations of the same problems: is one better?"),

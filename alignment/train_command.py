@@ -22,6 +22,7 @@ from codegen_eval.errors import CodealignError, unknown
 
 METHODS: dict[str, str] = {
     "dpo": "direct preference optimisation on pairs.jsonl (TRL's DPOTrainer)",
+    "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
 }
 
 STATUS_FILE = "CODEALIGN_STATUS_FILE"

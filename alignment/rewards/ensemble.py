@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -44,7 +45,9 @@ class EnsembleReward:
 
     Args:
         members: Reward functions in TRL's form, `f(prompts, completions, **kwargs) -> [number, ...]`, or
-            objects with a method `score` of that form; by name, or as a list (then named member0, ...).
+            objects with a method `score` of that form; by name, or as a list (then named member0, ...). A
+            path is a folder that `codealign train reward` made, for all its members, or, as one member, a
+            reward model or adapter with its scale.
         objective: "mean", "wco" or "uwo" (see aggregation.py).
         lam: UWO's lambda; the paper uses 0.5 for best-of-n and 0.1 for PPO.
         ddof: 0 for the population variance (default), 1 for the sample variance.
@@ -60,7 +63,7 @@ class EnsembleReward:
 
     def __init__(
         self,
-        members: Mapping[str, Any] | Sequence[Any],
+        members: Mapping[str, Any] | Sequence[Any] | str | Path,
         objective: Objective = "mean",
         *,
         lam: float = 0.5,
@@ -69,11 +72,7 @@ class EnsembleReward:
         uncalibrated: bool = False,
         missing: Literal["error", "none"] = "error",
     ) -> None:
-        named = (
-            dict(members)
-            if isinstance(members, Mapping)
-            else {f"member{i}": member for i, member in enumerate(members)}
-        )
+        named = _named(members)
         if not named:
             raise CodealignError("an ensemble needs at least one member")
         if missing not in ("error", "none"):
@@ -184,6 +183,25 @@ class EnsembleReward:
                 for i, value in zip(seen.samples, values, strict=True):
                     spread[i] = value
                 log_extra(column, spread)
+
+
+def _named(members: Mapping[str, Any] | Sequence[Any] | str | Path) -> dict[str, Any]:
+    """The members by name, reward models opened where a path stands for them."""
+    if isinstance(members, str | Path):
+        from alignment.reward_modeling.scoring import load_members
+
+        return dict(load_members(members))
+    named = (
+        dict(members)
+        if isinstance(members, Mapping)
+        else {f"member{i}": member for i, member in enumerate(members)}
+    )
+    paths = {name: Path(member) for name, member in named.items() if isinstance(member, str | Path)}
+    if paths:
+        from alignment.reward_modeling.scoring import open_members
+
+        named.update(open_members(paths))
+    return named
 
 
 def _score_function(name: str, member: Any) -> Scores:
