@@ -21,7 +21,8 @@ from alignment.resources import recipe_path
 from codegen_eval.errors import CodealignError, unknown
 
 METHODS: dict[str, str] = {
-    "dpo": "direct preference optimisation on pairs.jsonl (TRL's DPOTrainer)",
+    "dpo": "direct preference optimisation and its family on pairs.jsonl (any loss by --loss_type)",
+    "kto": "KTO on single programs with a label, kto.jsonl",
 }
 
 STATUS_FILE = "CODEALIGN_STATUS_FILE"

@@ -11,6 +11,7 @@ import copy
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,7 @@ def load(path: Path, rows: int) -> dict[str, Column] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CodealignError(f"{path} is broken ({error}); remove it, it will be made anew") from None
     columns: dict[str, Column] = {}
     for name, values in arrays.items():

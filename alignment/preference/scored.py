@@ -89,7 +89,7 @@ class Scored:
                 "the router's auxiliary loss is not part of this objective: set router_aux_loss_coef: 0"
             )
         with self.accelerator.autocast():
-            return score(model, self.model.config, self.model.dtype, batch, **asked)  # type: ignore[no-any-return]
+            return score(model, batch, **asked)
 
     @contextlib.contextmanager
     def _as_reference(self) -> Iterator[Any]:

@@ -21,6 +21,8 @@ from codegen_eval.errors import CodealignError
 MASKED = ("sdpa", "eager")
 """Attention implementations that take a mask of their own: what `shared_prompt` and `padding_free` need."""
 
+_LAYOUT = ("input_ids", "units", "position_ids", "branches")
+
 
 def install(model: Any) -> None:
     """Gives a Hugging Face causal language model a second way to be called, for `score`; the first one stays.
@@ -45,11 +47,14 @@ def install(model: Any) -> None:
         statistics: bool = False,
         squares: bool = False,
         states: bool = False,
+        layout: Mapping[str, Tensor] | None = None,
         **kwargs: Any,
     ) -> Any:
-        if sources is None or targets is None:
+        if layout is None or sources is None or targets is None:
             return original(*args, **kwargs)
-        outputs = self.base_model(*args, **kwargs, use_cache=False)
+        # The mask's form is this model's affair: a reference may attend by another implementation.
+        attention = self.config.get_text_config()._attn_implementation
+        outputs = self.base_model(**model_inputs(layout, attention, self.dtype), **kwargs, use_cache=False)
         hidden = outputs.last_hidden_state.flatten(0, 1)[sources]
         head = self.get_output_embeddings()  # looked up here: FSDP and PEFT replace modules
         weight, bias = (_local(part) for part in (head.weight, getattr(head, "bias", None)))
@@ -107,13 +112,11 @@ def model_inputs(layout: Mapping[str, Tensor], attention: str, dtype: torch.dtyp
     }
 
 
-def score(model: Any, config: Any, dtype: torch.dtype, batch: Mapping[str, Tensor], **asked: bool) -> Any:
+def score(model: Any, batch: Mapping[str, Tensor], **asked: bool) -> dict[str, Tensor]:
     """Scores of every completion token of a batch.
 
     Args:
         model: What `install` was called on, perhaps wrapped.
-        config: The model's configuration.
-        dtype: Its weights' dtype.
         batch: The tensors of a `Layout`.
         asked: `statistics`, `squares`, `states`, see `install`.
 
@@ -122,9 +125,8 @@ def score(model: Any, config: Any, dtype: torch.dtype, batch: Mapping[str, Tenso
         False; `hidden` stays flat, one row a token.
     """
     mask = batch["mask"]
-    attention = config.get_text_config()._attn_implementation
     flat = model(
-        **model_inputs(batch, attention, dtype),
+        layout={name: batch[name] for name in _LAYOUT if name in batch},
         sources=batch["sources"][mask],
         targets=batch["targets"][mask],
         **asked,
@@ -139,8 +141,9 @@ def score(model: Any, config: Any, dtype: torch.dtype, batch: Mapping[str, Tenso
 
 def tensors_of(layout: Layout, *, masked: bool) -> dict[str, Tensor]:
     """A layout as the tensors of a batch; `masked` where rows hold more than one sequence."""
-    names = ["input_ids", "units", "sources", "targets", "mask"]
-    names += ["position_ids", "branches"] if masked else []
+    names = [*_LAYOUT, "sources", "targets", "mask"]
+    if not masked:
+        names = [name for name in names if name not in ("position_ids", "branches")]
     return {name: getattr(layout, name) for name in names}
 
 
@@ -171,15 +174,21 @@ def check_masked(config: Any, asked: str) -> None:
         )
 
 
-def check_same_scores(model: Any, config: Any, dtype: torch.dtype, plain: Any, masked: Any) -> None:
+def check_same_scores(model: Any, dtype: torch.dtype, plain: Any, masked: Any) -> None:
     """Proves on one batch that the model obeys the masked layout; architectures are too many to list.
+
+    Args:
+        model: What `install` was called on.
+        dtype: Of its weights, which decides how near the scores must be.
+        plain: A batch with a row for each completion.
+        masked: The same completions in the other layout.
 
     Raises:
         CodealignError: If its log-probabilities differ from those of separate rows.
     """
     with torch.no_grad():
-        apart = score(model, config, dtype, plain)["logps"]
-        together = score(model, config, dtype, masked)["logps"]
+        apart = score(model, plain)["logps"]
+        together = score(model, masked)["logps"]
     worst = float((apart - together).abs().max())
     allowed = 1e-3 if dtype in (torch.float32, torch.float64) else 0.5
     if not worst <= allowed:

@@ -103,7 +103,11 @@ class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]
         if not self.plain:
             more["data_collator"] = self._collator(args, processing_class)
         if self.options.shared_prompt or self.packed:
-            check_masked(model.config, "shared_prompt" if self.options.shared_prompt else "padding_free")
+            for used in (model, ref_model):
+                if used is not None:
+                    check_masked(
+                        used.config, "shared_prompt" if self.options.shared_prompt else "padding_free"
+                    )
         super().__init__(
             model=model,
             ref_model=ref_model if needed else None,
@@ -171,7 +175,7 @@ class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]
             rows = [self.train_dataset[i] for i in range(min(2, len(self.train_dataset)))]
             plain = PairCollator(pad_id=collator.pad_id)
             batches = [self._prepare_inputs(make(rows)) for make in (plain, collator)]
-            check_same_scores(self.model, self.model.config, self.model.dtype, *batches)
+            check_same_scores(self.model, self.model.dtype, *batches)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         # TRL tokenises prompt and completion jointly and cuts long rows; see tokens.py for why we do not.
