@@ -136,6 +136,7 @@ def step_of(trainer: Any) -> Any:
     rows = [trainer.train_dataset[i] for i in range(trainer.args.per_device_train_batch_size)]
     batch = trainer.data_collator(rows)
     trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # `train` sets it
 
     def step() -> float:
         trainer.model.zero_grad()
@@ -144,11 +145,11 @@ def step_of(trainer: Any) -> Any:
     return step
 
 
-def speed(size: int, rounds: int) -> None:
+def speed(size: int, rounds: int, batches: list[str]) -> None:
     print(f"{size} M parameters, vocabulary {SIZES[size][-1]}; CPU time, one thread, {rounds} rounds")
     print("| batch | way | loss | minus TRL | tokens/s | times TRL (range) |\n|---|---|---|---|---|---|")
-    for batch, (_, _, count) in BATCHES.items():
-        rows = rows_of(batch, SIZES[size][-1], count)
+    for batch in batches:
+        rows = rows_of(batch, SIZES[size][-1], BATCHES[batch][2])
         tokens = sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows)
         with tempfile.TemporaryDirectory() as folder:
             steps = {way: step_of(trainer_of(way, size, batch, folder)) for way in WAYS}
@@ -196,10 +197,10 @@ def memory_of(way: str, size: int, batch: str) -> None:
         print(f"{(peak() - before) / 2**20:.0f}")
 
 
-def memory(size: int) -> None:
+def memory(size: int, batches: list[str]) -> None:
     print(f"{size} M parameters, vocabulary {SIZES[size][-1]}; peak above what was held before the step, MiB")
     print(f"| batch | {' | '.join(WAYS)} |\n|---|{'---|' * len(WAYS)}")
-    for batch in BATCHES:
+    for batch in batches:
         found = []
         for way in WAYS:
             command = [sys.executable, __file__, "--parameters", str(size), "--one", way, batch]
@@ -240,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parameters", type=int, choices=sorted(SIZES), default=5, help="in millions")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", nargs="+", choices=list(BATCHES), default=list(BATCHES))
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--loop", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "BATCH"), help=argparse.SUPPRESS)
@@ -250,11 +252,11 @@ def main() -> None:
     if given.one:
         memory_of(given.one[0], given.parameters, given.one[1])
     elif given.memory:
-        memory(given.parameters)
+        memory(given.parameters, given.batch)
     elif given.loop:
         loop(given.parameters)
     else:
-        speed(given.parameters, given.rounds)
+        speed(given.parameters, given.rounds, given.batch)
 
 
 if __name__ == "__main__":

@@ -39,13 +39,11 @@ def open_run(arguments: Arguments, command: str) -> RunDir:
         if Path(path).exists()
     }
     identity = {key: value for key, value in arguments.given.items() if key not in _NOT_IDENTITY}
-    return RunDir.open(
-        Path(arguments.training.output_dir),
-        command,
-        identity,
-        overwrite=arguments.overwrite,
-        inputs=inputs,
-    )
+    path = Path(arguments.training.output_dir)
+    with arguments.training.main_process_first(local=False, desc="opening the run directory"):
+        if arguments.training.process_index:
+            return RunDir(path)  # the first process holds it for all
+        return RunDir.open(path, command, identity, overwrite=arguments.overwrite, inputs=inputs)
 
 
 def train(directory: RunDir, trainer: Any, rows: int) -> None:

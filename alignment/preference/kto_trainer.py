@@ -108,9 +108,10 @@ class LabelledTrainer(Scored, KTOTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         if "kl_ids" in dataset.column_names:
             return dataset
-        encoded, dropped = encode_labelled(
-            dataset, processing_class, args.max_length, append_eos=self.options.append_eos
-        )
+        with args.main_process_first(desc="tokenizing"):
+            encoded, dropped = encode_labelled(
+                dataset, processing_class, args.max_length, append_eos=self.options.append_eos
+            )
         encoded = encoded.shuffle(seed=args.seed)
         if self.with_kl:
             partners = mismatched(encoded["prompt_ids"], encoded["completion_ids"], args.max_length)

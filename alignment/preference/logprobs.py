@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 24
-"""Logits that exist at once: 64 MiB in float32."""
+CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
+"""Logits that exist at once, by device: 32 MiB in float32, and half a gigabyte where products of few rows
+leave the device idle. Each chunk adds to the head's gradient once, so small ones cost time at large
+vocabularies."""
 
 STATISTICS = ("entropy", "mean_logits", "top1")
 
@@ -30,7 +32,7 @@ def token_scores(
     softcap: float | None = None,
     statistics: bool = True,
     squares: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> dict[str, Tensor]:
     """What a language model's head says of one target token at each position.
 
@@ -43,14 +45,14 @@ def token_scores(
         softcap: c of c tanh(logits / c) (Gemma 2).
         statistics: Whether to give `STATISTICS` as well.
         squares: Whether to give `log_sum_p2`, the log of the sum over the vocabulary of p^2, for WPO.
-        chunk: Logits that may exist at once; at least one row of them always does.
+        chunk: Logits that may exist at once; at least one row of them always does. None takes `CHUNK`.
 
     Returns:
         `logps` (nats, with gradient) and what was asked for (without), each of shape (tokens,), in float32
         or what the hidden states have beyond it.
     """
     names = [*(STATISTICS if statistics else ()), *(("log_sum_p2",) if squares else ())]
-    rows = max(1, chunk // weight.shape[0])
+    rows = _rows(weight, chunk)
     logps, *rest = _TokenScores.apply(hidden, weight, bias, targets, scale, softcap, rows, tuple(names))
     return {"logps": logps, **dict(zip(names, rest, strict=True))}
 
@@ -63,7 +65,7 @@ def token_kl(
     *,
     scale: float = 1.0,
     softcap: float | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
     """KL(reference || policy) at each position over the whole vocabulary, by chunks; shape (tokens,).
 
@@ -76,7 +78,7 @@ def token_kl(
         reference = _capped(ref_states @ ref_weight.detach().t(), scale, softcap).log_softmax(-1)
         return (reference.exp() * (reference - policy)).sum(-1)
 
-    rows = max(1, chunk // weight.shape[0])
+    rows = _rows(weight, chunk)
     parts = [
         checkpoint(divergence, states, weight, ref_states.detach(), use_reentrant=False)
         for states, ref_states in zip(hidden.split(rows), ref_hidden.split(rows), strict=True)
@@ -90,6 +92,12 @@ def _capped(logits: Tensor, scale: float, softcap: float | None) -> Tensor:
     if scale != 1.0:
         logits = logits * scale
     return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+
+def _rows(weight: Tensor, chunk: int | None) -> int:
+    """Rows of logits in a chunk."""
+    chunk = CHUNK.get(weight.device.type, CHUNK["cuda"]) if chunk is None else chunk
+    return max(1, chunk // int(weight.shape[0]))
 
 
 def _accurate(dtype: torch.dtype) -> torch.dtype:

@@ -70,6 +70,9 @@ class Scored:
     aux_loss_enabled: bool
     processing_class: Any
     _signature_columns: list[str] | None
+    is_deepspeed_enabled: bool
+    model_wrapped: Any
+    _precompute_engine: Any
 
     options: PreferenceOptions
     dropped = 0
@@ -91,6 +94,19 @@ class Scored:
         with self.accelerator.autocast():
             return score(model, batch, **asked)
 
+    def _reference_model(self) -> Any:
+        """The copy where there is one, else the policy: with its adapter off, or before its first step."""
+        if self.ref_model is not None:
+            return self.ref_model
+        if not (self.is_deepspeed_enabled and self.model_wrapped is self.model):
+            return self.model
+        # Before training the weights are not placed yet (ZeRO-1/2) or spread (ZeRO-3).
+        if self._precompute_engine is None:
+            from trl.models import prepare_deepspeed
+
+            self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
+        return self._precompute_engine
+
     @contextlib.contextmanager
     def _as_reference(self) -> Iterator[Any]:
         """The reference model, without gradients: the copy, or the policy with its adapter off."""
@@ -100,13 +116,12 @@ class Scored:
             torch.no_grad(),
             disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
         ):
-            if self.ref_model is not None:
-                yield self.ref_model
-            elif hasattr(self.model, "peft_config"):
+            model = self._reference_model()
+            if self.ref_model is None and hasattr(self.model, "peft_config"):
                 with stored.reference_adapter(self.accelerator.unwrap_model(self.model)):
-                    yield self.model
+                    yield model
             else:
-                yield self.model  # only before the first step, when the policy is its own reference
+                yield model
 
     def _reference_columns(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reference values of a batch, one row an example, by the column they are stored in."""

@@ -179,13 +179,14 @@ class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         # TRL tokenises prompt and completion jointly and cuts long rows; see tokens.py for why we do not.
-        encoded, dropped = encode_pairs(
-            dataset,
-            processing_class,
-            args.max_length,
-            append_eos=self.options.append_eos,
-            segments=self.objective.needs_segments,
-        )
+        with args.main_process_first(desc="tokenizing"):
+            encoded, dropped = encode_pairs(
+                dataset,
+                processing_class,
+                args.max_length,
+                append_eos=self.options.append_eos,
+                segments=self.objective.needs_segments,
+            )
         if dataset_name == "train":
             self.dropped = dropped
         return encoded
@@ -205,8 +206,8 @@ class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]
 
     def _reference_columns(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.plain:
-            model = self.ref_model if self.ref_model is not None else self.model
-            return dict(zip(_STORED, self.compute_ref_log_probs(model, batch), strict=True))
+            logps = self.compute_ref_log_probs(self._reference_model(), batch)
+            return dict(zip(_STORED, logps, strict=True))
         self._ready()
         with self._as_reference() as model:
             logps = self._score(model, batch)["logps"]

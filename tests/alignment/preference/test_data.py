@@ -12,7 +12,7 @@ from alignment.preference.data import checked, load_labelled
 from alignment.preference.tokens import encode_labelled, encode_pair, encode_pairs
 from codegen_eval.errors import CodealignError
 from codegen_eval.jsonl import write_jsonl
-from tests.alignment import tiny
+from tests.alignment.preference import small as tiny
 
 
 def ids(**changes: Any) -> dict[str, Any]:

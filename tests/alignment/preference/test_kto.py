@@ -15,7 +15,7 @@ from alignment.losses.base import make_loss
 from alignment.preference.kto_trainer import LabelledTrainer, mismatched
 from alignment.preference.options import PreferenceOptions
 from codegen_eval.errors import CodealignError
-from tests.alignment import tiny
+from tests.alignment.preference import small as tiny
 from tests.alignment.preference.test_trainer import killed_after_a_checkpoint
 from tests.conftest import REPO
 
@@ -90,7 +90,7 @@ def test_the_loss_and_metrics_are_trl_s_on_the_same_batch(
     )
     rows = [ours.train_dataset[i] for i in range(4)]
     named = [{**row, "KL_completion_ids": row["kl_ids"]} if "kl_ids" in row else row for row in rows]
-    expected = float(theirs._compute_loss(theirs.model, theirs.data_collator(named), False))
+    expected = float(theirs._compute_loss(theirs.model, theirs.data_collator(named), False).detach())
     assert loss == pytest.approx(expected, abs=1e-6)
     metrics = [trainer._metrics["train"] for trainer in (ours, theirs)]
     assert set(metrics[1]) <= set(metrics[0])

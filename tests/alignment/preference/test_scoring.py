@@ -18,7 +18,7 @@ from alignment.preference.scoring import (
     tensors_of,
 )
 from codegen_eval.errors import CodealignError
-from tests.alignment import tiny
+from tests.alignment.preference import small as tiny
 
 GROUPS = [
     ([5, 6, 7, 8, 9, 10], ([11, 12, 13], [11, 14])),

@@ -20,10 +20,10 @@ from alignment.preference.job import memory_named
 from alignment.preference.objective import UNPAIRED, build, defaults
 from alignment.preference.options import PairOptions
 from alignment.preference.runlog import RunLog
-from alignment.preference.trainer import PairTrainer
+from alignment.preference.trainer import PairTrainer, objective_of
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
-from tests.alignment import tiny
+from tests.alignment.preference import small as tiny
 from tests.conftest import REPO
 
 ROWS = [
@@ -228,7 +228,7 @@ def with_nan() -> Any:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ref_model": other_vocabulary}, "a vocabulary of 800 tokens, the policy one of 700"),
+        ({"ref_model": other_vocabulary}, "a vocabulary of 800 tokens, the policy one of "),
         ({"model": with_nan}, r"1 of 2048 weights of model\.layers\.1\.mlp\.up_proj\.weight are NaN"),
         ({"loss_type": ["kto"]}, "use `codealign train kto`"),
         ({"options": {"confidence_as": "label_smoothing"}}, "confidence_as: label_smoothing does nothing"),
@@ -270,6 +270,38 @@ def test_a_fall_of_chosen_programs_is_told_once_in_plain_words(
     for logps in (-20.0, -31.0):
         bare.on_log(None, state, None, {"loss": 0.1, "logps/chosen": logps})
     assert "11 nats less likely than at the start" in capsys.readouterr().err
+
+
+def test_shipped_recipes_mean_the_losses_that_they_are_called_after(tmp_path: Path) -> None:
+    from alignment import dpo, kto
+
+    told = {}
+    for name in ("dpo", "cdpo", "simpo", "rpo"):
+        recipe = ["--config", str(REPO / f"recipes/tiny-coder/{name}.yaml")]
+        arguments = dpo.parse([*recipe, "--dataset_name", "d", "--output_dir", str(tmp_path)])
+        loss = objective_of(arguments.training, arguments.options).losses[0]
+        told[name] = (loss.name, loss.options["beta"])
+    assert told == {"dpo": ("dpo", 0.2), "cdpo": ("cdpo", 0.2), "simpo": ("simpo", 2.0), "rpo": ("rpo", 0.2)}
+    recipe = ["--config", str(REPO / "recipes/tiny-coder/kto.yaml")]
+    assert kto.parse([*recipe, "--dataset_name", "d", "--output_dir", "o"]).options.weight_column == "weight"
+
+
+def test_beta_is_the_loss_s_own_unless_somebody_sets_it(tmp_path: Path) -> None:
+    from alignment import dpo
+
+    needed = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", str(tmp_path)]
+    needed += ["--use_cpu", "true", "--bf16", "false", "--loss_type"]
+    assert dpo.parse([*needed, "simpo"]).training.beta == 2.0
+    assert dpo.parse([*needed, "simpo", "--beta", "1.5"]).training.beta == 1.5
+    options = dpo.parse([*needed, "simpo", "--loss_options", '{"gamma": 0.3}']).options.loss_options
+    assert options == {"gamma": 0.3}
+    for words, message in (
+        (["slic_hf", "--beta", "1"], "--beta does nothing in the loss 'slic_hf'"),
+        (["simpo", "--loss_options", "gamma=1"], "--loss_options is not valid JSON"),
+        (["simpo", "--loss_options", "[1]"], "loss_options must be a mapping"),
+    ):
+        with pytest.raises(CodealignError, match=message):
+            dpo.parse([*needed, *words])
 
 
 def killed_after_a_checkpoint(command: Any, words: list[str], step: int) -> None:
