@@ -64,7 +64,7 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
     trainer.remove_callback(PrinterCallback)  # RunLog prints the same in fewer words
     if trainer.dropped:
         print(
-            f"{trainer.dropped} of {rows} pairs are longer than max_length and left out",
+            f"{trainer.dropped} of {rows} rows are longer than max_length and left out",
             file=sys.stderr,
         )
     checkpoint = last_whole_checkpoint(directory.path)

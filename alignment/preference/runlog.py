@@ -46,10 +46,11 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         self.run.log(**{**logs, "step": state.global_step})
+        told = {"accuracy": "rewards/accuracies", "margin": "rewards/margins", "kl": "kl"}
+        figures = [f"{word} {float(logs[key]):.2f}" for word, key in told.items() if key in logs]
         print(
             f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.4f}  "
-            f"accuracy {float(logs.get('rewards/accuracies', 0)):.2f}  "
-            f"margin {float(logs.get('rewards/margins', 0)):.2f}  {time.perf_counter() - self.started:.0f} s",
+            f"{'  '.join([*figures, f'{time.perf_counter() - self.started:.0f} s'])}",
             file=sys.stderr,
         )
         rejected = self._moved(logs, "rejected")

@@ -34,7 +34,6 @@ def prepared(args: Any, *, reference: bool) -> Any:
     args = copy.copy(args)
     if not reference:
         args.precompute_ref_log_probs = True
-        args.sync_ref_model = False
     if hasattr(args, "padding_free"):
         args.padding_free = False  # TRL warns and pads; our collator packs
     return args

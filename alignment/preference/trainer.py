@@ -120,6 +120,8 @@ class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]
         self._ready()
 
     def _check(self, args: Any, dataset: Any) -> None:
+        if args.sync_ref_model and not self.objective.needs_reference:
+            raise CodealignError(f"sync_ref_model: the loss {', '.join(args.loss_type)!r} has no reference")
         wanted = self.options.confidence_as
         if wanted != "none" and not self.objective.reads(wanted):
             raise CodealignError(

@@ -233,6 +233,7 @@ def with_nan() -> Any:
         ({"loss_type": ["kto"]}, "use `codealign train kto`"),
         ({"options": {"confidence_as": "label_smoothing"}}, "confidence_as: label_smoothing does nothing"),
         ({"options": {"weight_column": "weights"}}, "weight_column wants the column 'weights'; found: "),
+        ({"loss_type": ["simpo"], "sync_ref_model": True}, "the loss 'simpo' has no reference"),
         ({"loss_type": ["tdpo"], "precompute_ref_log_probs": True}, "set precompute_ref_log_probs: false"),
         ({"max_length": 3}, "all 8 pairs are longer than max_length=3"),
     ],
