@@ -28,11 +28,11 @@ def parse(argv: Sequence[str]) -> Arguments:
     from trl import DPOConfig
 
     from alignment.preference.arguments import parse as read
-    from alignment.preference.objective import defaults
     from alignment.preference.options import PairOptions
-    from alignment.preference.trainer import objective_of
 
     arguments = read(argv, DPOConfig, PairOptions)
+    from alignment.preference.objective import defaults, objective_of
+
     training, given = arguments.training, arguments.given
     own = defaults(training.loss_type)
     for name, value in own.items():

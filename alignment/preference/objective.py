@@ -15,6 +15,7 @@ from torch import Tensor
 
 from alignment.losses.base import ALIASES, LOSSES, Loss, LossResult, make_loss
 from alignment.losses.tokens import summed, wpo_weights
+from alignment.preference.options import PreferenceOptions
 from codegen_eval.errors import CodealignError, unknown
 
 TRL_MEANS = {"ipo": "ipo_avg", "ipo_sum": "ipo"}
@@ -177,6 +178,22 @@ def build(
             settings.setdefault("tau", discopop_tau)
         made.append(loss.with_options(**settings))
     return Objective(tuple(made), weights, use_weighting)
+
+
+def objective_of(args: Any, options: PreferenceOptions) -> Objective:
+    """The objective that a DPOConfig and our options ask for; a CodealignError where they do not fit."""
+    return build(
+        args.loss_type,
+        loss_weights=args.loss_weights,
+        beta=args.beta,
+        label_smoothing=args.label_smoothing,
+        ld_alpha=args.ld_alpha,
+        f_divergence_type=args.f_divergence_type,
+        f_alpha_divergence_coef=args.f_alpha_divergence_coef,
+        discopop_tau=args.discopop_tau,
+        use_weighting=args.use_weighting,
+        options=options.loss_options,  # type: ignore[arg-type]
+    )
 
 
 def _variants(names: Sequence[str], ld_alpha: float | None, divergence: str) -> list[str]:

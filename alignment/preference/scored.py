@@ -109,12 +109,7 @@ class Scored:
     @contextlib.contextmanager
     def _as_reference(self) -> Iterator[Any]:
         """The reference model, without gradients: the copy, or the policy with its adapter off."""
-        from trl.models.utils import disable_gradient_checkpointing
-
-        with (
-            torch.no_grad(),
-            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
-        ):
+        with torch.no_grad():
             model = self._reference_model()
             if self.ref_model is None and hasattr(self.model, "peft_config"):
                 with stored.reference_adapter(self.accelerator.unwrap_model(self.model)):

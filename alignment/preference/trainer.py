@@ -25,7 +25,7 @@ from alignment.losses.tokens import summed
 from alignment.preference.collate import PairCollator
 from alignment.preference.logprobs import token_kl
 from alignment.preference.metrics import pair_sums
-from alignment.preference.objective import Objective, build, token_tensors
+from alignment.preference.objective import objective_of, token_tensors
 from alignment.preference.options import PairOptions
 from alignment.preference.scored import Scored, prepared, reference_for
 from alignment.preference.scoring import check_masked, check_same_scores, head_scale
@@ -39,22 +39,6 @@ _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 _EXTRA = tuple(f"{side}_{what}" for what in ("mask", "segments") for side in ("chosen", "rejected"))
 _CARRIED = ("reference_margin", "delta")  # options that `LossResult.carry` moves
 _STORED = ("ref_chosen_logps", "ref_rejected_logps")
-
-
-def objective_of(args: Any, options: PairOptions) -> Objective:
-    """The objective that a DPOConfig and our options ask for; a CodealignError where they do not fit."""
-    return build(
-        args.loss_type,
-        loss_weights=args.loss_weights,
-        beta=args.beta,
-        label_smoothing=args.label_smoothing,
-        ld_alpha=args.ld_alpha,
-        f_divergence_type=args.f_divergence_type,
-        f_alpha_divergence_coef=args.f_alpha_divergence_coef,
-        discopop_tau=args.discopop_tau,
-        use_weighting=args.use_weighting,
-        options=options.loss_options,  # type: ignore[arg-type]
-    )
 
 
 class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]

@@ -101,7 +101,7 @@ def test_the_loss_and_metrics_are_trl_s_on_the_same_batch(
 def test_weights_go_with_their_rows(tmp_path: Path) -> None:
     trainer = make(tmp_path, weight="weight")
     batch = first_batch(trainer)
-    loss = float(trainer._compute_loss(trainer.model, batch, False))
+    loss = float(trainer._compute_loss(trainer.model, batch, False).detach())
     with torch.no_grad(), trainer._as_reference() as reference:
         frozen, policy = trainer._sums(reference, batch), trainer._sums(trainer.model, batch)
     kl = (policy["kl_logps"] - frozen["kl_logps"]).mean().clamp(min=0)

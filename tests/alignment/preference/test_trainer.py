@@ -17,10 +17,10 @@ from alignment.losses.base import LOSSES
 from alignment.preference import reference as stored
 from alignment.preference.data import checked
 from alignment.preference.job import memory_named
-from alignment.preference.objective import UNPAIRED, build, defaults
+from alignment.preference.objective import UNPAIRED, build, defaults, objective_of
 from alignment.preference.options import PairOptions
 from alignment.preference.runlog import RunLog
-from alignment.preference.trainer import PairTrainer, objective_of
+from alignment.preference.trainer import PairTrainer
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
 from tests.alignment.preference import small as tiny
