@@ -1,12 +1,9 @@
-"""Preference pairs from files to tokens.
-
-Prompt and completion are tokenised apart, as they were when the completion was sampled: joint tokenisation
-could merge the prompt's last character with the completion's first ones and train on tokens that the model
-never sees.
-"""
+"""Preference data from files, checked row by row: pairs (DPO and its family), labelled completions (KTO)."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,94 +14,147 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 COLUMNS = ("prompt", "chosen", "rejected")
+LABELLED = ("prompt", "completion", "label")
+PER_TOKEN = ("mask", "segments")
+"""Columns of pre-tokenised pairs, `chosen_mask` and so on, with one entry for each token of the side."""
 
 
-def load_pairs(name: str, split: str = "train") -> Dataset:
+def load_pairs(name: str, split: str = "train", extra: Sequence[str] = ()) -> Dataset:
     """Pairs from a JSONL file, a folder that holds pairs.jsonl, a saved `datasets` folder, or a hub id.
+
+    Args:
+        name: Where the pairs are.
+        split: Which split, for a hub id or a saved folder with several.
+        extra: Columns of numbers that are wanted besides (`confidence`, a weight).
 
     Raises:
         CodealignError: If nothing is there, columns are missing, or a pair has an empty or equal sides.
     """
+    return checked(load(name, split, "pairs.jsonl"), name, extra)
+
+
+def load_labelled(name: str, split: str = "train", extra: Sequence[str] = ()) -> Dataset:
+    """Labelled completions (`prompt`, `completion`, `label`); a folder may hold kto.jsonl.
+
+    Raises:
+        CodealignError: If nothing is there, columns are missing, a completion is empty or a label is no
+            boolean.
+    """
+    dataset = load(name, split, "kto.jsonl")
+    columns = ids_of(LABELLED[:2]) if _has_ids(dataset) else LABELLED[:2]
+    _need(dataset, [*columns, "label", *extra], name)
+    dataset = dataset.select_columns([*columns, "label", *extra])
+    for i, row in enumerate(dataset):
+        where = f"{name}, row {i}"
+        _check_sides(row, columns, where)
+        if not isinstance(row["label"], bool):
+            raise CodealignError(f"{where}: label is {row['label']!r}, not true or false")
+        _check_numbers(row, extra, where)
+    return dataset
+
+
+def load(name: str, split: str, file: str) -> Dataset:
+    """The raw rows of a data set; `file` is what a run directory keeps them in."""
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetGenerationError
 
     path = Path(name)
-    if (path / "pairs.jsonl").is_file():
-        path = path / "pairs.jsonl"
+    if (path / file).is_file():
+        path = path / file
     if path.is_file():
         # Our reader names the line that is broken; the library's message is a chain of tracebacks.
         if path.suffix != ".json" and not sum(1 for _ in read_jsonl(path)):
             raise CodealignError(f"{name} holds no pair")
         try:
-            dataset = load_dataset("json", data_files=str(path), split="train")
+            return load_dataset("json", data_files=str(path), split="train")
         except DatasetGenerationError as error:
             raise CodealignError(f"{name}: not preference data: {error.__cause__ or error}") from None
-    elif (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
+    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         saved = load_from_disk(str(path))
-        dataset = saved[split] if isinstance(saved, dict) else saved
-    elif path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        return saved[split] if isinstance(saved, dict) else saved
+    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise CodealignError(f"no such preference data: {name}")
-    else:
-        dataset = load_dataset(name, split=split)
-    return checked(dataset, name)
+    return load_dataset(name, split=split)
 
 
-def checked(dataset: Dataset, name: str) -> Dataset:
-    """The dataset with its text columns alone.
+def ids_of(columns: Sequence[str]) -> tuple[str, ...]:
+    """What the columns are called when they hold token ids."""
+    return tuple(f"{column}_ids" for column in columns)
+
+
+def checked(dataset: Dataset, name: str, extra: Sequence[str] = ()) -> Dataset:
+    """The dataset with its sides (texts, or token ids where it has those) and what training reads of it.
 
     Raises:
         CodealignError: As `load_pairs`.
     """
-    missing = [column for column in COLUMNS if column not in dataset.column_names]
+    columns = ids_of(COLUMNS) if _has_ids(dataset) else COLUMNS
+    _need(dataset, [*columns, *extra], name)
+    sides = ("chosen", "rejected")
+    optional = [f"{side}_{what}" for what in PER_TOKEN for side in sides] if columns != COLUMNS else []
+    for one, other in zip(optional[::2], optional[1::2], strict=True):
+        if (one in dataset.column_names) != (other in dataset.column_names):
+            raise CodealignError(f"{name} has one of the columns {one} and {other}; it needs both or none")
+    if columns == COLUMNS:
+        optional = ["prefix_chars", "suffix_chars"]
+    optional = [column for column in optional if column in dataset.column_names]
+    dataset = dataset.select_columns([*columns, *optional, *extra])
+    for i, row in enumerate(dataset):
+        where = f"{name}, pair {i}"
+        _check_sides(row, columns, where)
+        if row[columns[1]] == row[columns[2]]:
+            raise CodealignError(f"{where}: chosen and rejected are equal")
+        _check_numbers(row, extra, where)
+        for column in optional:
+            if column not in ("prefix_chars", "suffix_chars"):
+                _check_per_token(row, column, where)
+    return dataset
+
+
+def _has_ids(dataset: Dataset) -> bool:
+    return "prompt_ids" in dataset.column_names
+
+
+def _need(dataset: Dataset, columns: Sequence[str], name: str) -> None:
+    missing = [column for column in columns if column not in dataset.column_names]
     if missing:
         raise CodealignError(
             f"{name} lacks the column(s) {', '.join(missing)}; found: {', '.join(dataset.column_names)}"
         )
     if not len(dataset):
         raise CodealignError(f"{name} holds no pair")
-    dataset = dataset.select_columns(list(COLUMNS))
-    for i, row in enumerate(dataset):
-        for column in COLUMNS:
-            if not isinstance(row[column], str):
-                raise CodealignError(f"{name}, pair {i}: {column} is no text")
-        if row["chosen"] == row["rejected"]:
-            raise CodealignError(f"{name}, pair {i}: chosen and rejected are equal")
-        if not row["chosen"] or not row["rejected"]:
-            raise CodealignError(f"{name}, pair {i}: a side is empty")
-    return dataset
 
 
-def encode_pair(row: dict[str, str], tokenizer: Any) -> dict[str, list[int]]:
-    """Token ids of the three texts; both sides end with the end token."""
-    sides = {
-        f"{side}_ids": [*tokenizer.encode(row[side], add_special_tokens=False), tokenizer.eos_token_id]
-        for side in ("chosen", "rejected")
-    }
-    return {"prompt_ids": list(tokenizer.encode(row["prompt"])), **sides}
+def _check_sides(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    """Texts, or lists of token ids; the sides after the first column, the prompt, are not empty."""
+    for column in columns:
+        value = row[column]
+        if column.endswith("_ids"):
+            if not isinstance(value, list) or not all(isinstance(x, int) and x >= 0 for x in value):
+                raise CodealignError(f"{where}: {column} is no list of token ids")
+        elif not isinstance(value, str):
+            raise CodealignError(f"{where}: {column} is no text")
+    for column in columns[1:]:
+        if not row[column]:
+            raise CodealignError(f"{where}: a side is empty ({column})")
 
 
-def encode_pairs(dataset: Dataset, tokenizer: Any, max_length: int | None) -> tuple[Dataset, int]:
-    """The dataset as token ids without rows longer than `max_length`, and how many those were.
+def _check_numbers(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    for column in columns:
+        value = row[column]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise CodealignError(f"{where}: {column} is {value!r}, not a finite number")
+        if value < 0:
+            raise CodealignError(f"{where}: {column} is {value}, it must not be negative")
 
-    A cut completion would teach the model to stop or to go on in the wrong place, so long rows go as a whole.
 
-    Raises:
-        CodealignError: If no row is short enough.
-    """
-    encoded = dataset.map(
-        encode_pair,
-        fn_kwargs={"tokenizer": tokenizer},
-        remove_columns=dataset.column_names,
-        desc="tokenizing pairs",
-    )
-    if max_length is None:
-        return encoded, 0
-    short = encoded.filter(
-        lambda row: (
-            len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_length
-        ),
-        desc="dropping long pairs",
-    )
-    if not len(short):
-        raise CodealignError(f"all {len(encoded)} pairs are longer than max_length={max_length}; raise it")
-    return short, len(encoded) - len(short)
+def _check_per_token(row: Mapping[str, Any], column: str, where: str) -> None:
+    side = column.partition("_")[0]
+    values, tokens = row[column], len(row[f"{side}_ids"])
+    if not isinstance(values, list) or len(values) != tokens:
+        found = len(values) if isinstance(values, list) else repr(values)
+        raise CodealignError(
+            f"{where}: {column} needs one entry for each of {tokens} tokens (found: {found})"
+        )
+    if column.endswith("_mask") and not any(values):
+        raise CodealignError(f"{where}: {column} leaves no token that counts")

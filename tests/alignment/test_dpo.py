@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from alignment.preference.data import encode_pair, encode_pairs, load_pairs
+from alignment.preference.data import load_pairs
+from alignment.preference.tokens import encode_pair, encode_pairs
 from codegen_eval.errors import CodealignError
 from tests.alignment import tiny
 from tests.conftest import REPO
@@ -91,10 +92,10 @@ def test_broken_data_is_one_message_with_the_line(tmp_path: Path, content: bytes
 def test_an_error_on_a_full_disk_is_named_as_such_and_others_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alignment import dpo
+    from alignment.preference import job
 
     def fail() -> None:
-        with dpo._full_disk_named(tmp_path):
+        with job.full_disk_named(tmp_path):
             raise RuntimeError("unexpected pos 2143168 vs 2143060")
 
     with pytest.raises(RuntimeError, match="unexpected pos"):
@@ -108,7 +109,8 @@ def test_overwrite_is_an_option_of_ours_and_not_of_trl(tmp_path: Path) -> None:
     from alignment import dpo
 
     argv = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", str(tmp_path)]
-    assert "overwrite" not in dpo.parse([*argv, "--overwrite", "--use_cpu", "true", "--bf16", "false"])[3]
+    parsed = dpo.parse([*argv, "--overwrite", "--use_cpu", "true", "--bf16", "false"])
+    assert parsed.overwrite and "overwrite" not in parsed.given
 
 
 def test_long_rows_are_dropped_whole_and_counted(tmp_path: Path) -> None:

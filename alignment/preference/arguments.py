@@ -1,0 +1,111 @@
+"""Recipes and flags of the preference trainers: TRL's dataclasses and ours, unknown keys refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from codegen_eval.errors import CodealignError, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a training command was told.
+
+    Attributes:
+        script: TRL's ScriptArguments: the data.
+        training: TRL's config of the method.
+        model: TRL's ModelConfig: model, dtype, adapters.
+        options: Ours.
+        given: The keys that were set, by recipe or flag.
+        overwrite: Whether to start the run anew.
+    """
+
+    script: Any
+    training: Any
+    model: Any
+    options: Any
+    given: dict[str, Any]
+    overwrite: bool
+
+
+def parse(argv: Sequence[str], config_class: type, options_class: type) -> Arguments:
+    """Reads `--config FILE` and flags; flags win.
+
+    Args:
+        argv: The command line.
+        config_class: TRL's config of the method.
+        options_class: Our options of it.
+
+    Raises:
+        CodealignError: For an unknown key (with the nearest name), a missing file, a missing required option,
+            or a value that does not fit.
+    """
+    from trl import ModelConfig, ScriptArguments, TrlParser
+
+    words = [word for word in argv if word != "--overwrite"]
+    classes = (ScriptArguments, config_class, ModelConfig, options_class)
+    known = {part.name for cls in classes for part in fields(cls)}
+    given = _given(words)
+    for key in given:
+        if key not in known:
+            raise unknown("config key", key, known)
+    for required in ("model_name_or_path", "dataset_name", "output_dir"):
+        if not given.get(required):
+            raise CodealignError(f"--{required} is required (on the command line or in the recipe)")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parts = TrlParser(classes).parse_args_and_config(words)
+    except CodealignError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise CodealignError(f"the training options do not fit: {error}") from None
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # The parser prints all its options first; what is wrong stands last.
+        reason = (said.getvalue().strip().splitlines() or ["?"])[-1].partition("error: ")[2]
+        raise CodealignError(f"the training options do not fit: {reason}") from None
+    script, training, model, options = parts
+    _check_numbers(training)
+    return Arguments(script, training, model, options, given, "--overwrite" in argv)
+
+
+def _check_numbers(training: Any) -> None:
+    """Refuses values with which training would run for nothing; TRL and transformers let them pass."""
+    for name in ("beta", "learning_rate"):
+        value = getattr(training, name)
+        if not (math.isfinite(value) and value > 0):
+            raise CodealignError(f"--{name} must be a finite number above 0 (given: {value})")
+    if training.per_device_train_batch_size < 1 or training.gradient_accumulation_steps < 1:
+        raise CodealignError(
+            "--per_device_train_batch_size and --gradient_accumulation_steps must be 1 or more (given: "
+            f"{training.per_device_train_batch_size}, {training.gradient_accumulation_steps})"
+        )
+
+
+def _given(argv: Sequence[str]) -> dict[str, Any]:
+    """The keys that the recipe and the flags set; flags win."""
+    from codegen_eval.config import read_yaml
+
+    values: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
+    pending = list(argv)
+    while pending:
+        word = pending.pop(0)
+        if not word.startswith("--"):
+            continue
+        key, _, value = word[2:].partition("=")
+        if not value and pending and not pending[0].startswith("--"):
+            value = pending.pop(0)
+        flags[key.replace("-", "_")] = value
+    if "config" in flags:
+        values = read_yaml(Path(flags.pop("config")))
+        values.pop("env", None)
+    return {**values, **flags}
