@@ -315,7 +315,7 @@ def longest_row(dataset: Any) -> int:
     if not columns:
         return 0
     import numpy as np
-    import pyarrow.compute as arrow  # type: ignore[import-untyped]
+    import pyarrow.compute as arrow
 
     longest = 0
     # By Arrow's own list lengths: a large data set is not turned into Python's lists for this.

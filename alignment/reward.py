@@ -23,8 +23,8 @@ from alignment.train_command import STATUS_FILE
 from codegen_eval.runs import RunDir
 
 if TYPE_CHECKING:
+    from alignment.preference.arguments import Arguments
     from alignment.reward_modeling.data import Pair
-    from alignment.reward_modeling.options import Options
 
 # Where a run lives and how often it speaks is no part of what it makes.
 _NOT_IDENTITY = (
@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> Path:
     from alignment.reward_modeling.options import parse
 
     options = parse(argv)
-    ensemble, training = options.ensemble, options.training
+    ensemble, training = options.options, options.training
     seeds = member_seeds(
         training.seed, ensemble.members, vary_head=ensemble.vary_head, vary_order=ensemble.vary_order
     )
@@ -86,10 +86,10 @@ def run(argv: Sequence[str]) -> Path:
     return folder
 
 
-def _open(folder: Path, options: Options, overwrite: bool) -> RunDir:
+def _open(folder: Path, options: Arguments, overwrite: bool) -> RunDir:
     named = {
         "dataset_name": options.script.dataset_name,
-        "holdout_dataset": options.ensemble.holdout_dataset,
+        "holdout_dataset": options.options.holdout_dataset,
         "model_name_or_path": options.model.model_name_or_path,
     }
     inputs = {key: Path(path) for key, path in named.items() if path and Path(path).exists()}
@@ -104,7 +104,7 @@ def _pairs(name: str, split: str) -> list[Pair]:
     return [Pair(row["prompt"], row["chosen"], row["rejected"]) for row in load_pairs(name, split)]
 
 
-def _member(number: int, seeds: Any, train: list[Pair], options: Options, directory: RunDir | None) -> int:
+def _member(number: int, seeds: Any, train: list[Pair], options: Arguments, directory: RunDir | None) -> int:
     """Trains one member unless it is there; returns how many pairs were too long for it."""
     from trl import get_peft_config
 
@@ -129,13 +129,13 @@ def _member(number: int, seeds: Any, train: list[Pair], options: Options, direct
         dtype="float32" if config.dtype in (None, "auto") else str(config.dtype),
         attention=config.attn_implementation or "sdpa",
         peft_config=get_peft_config(config),
-        own_head=options.ensemble.vary_head,
+        own_head=options.options.vary_head,
         autocast_adapter=plugin is None or plugin.zero_stage != 3,
     )
     log = MemberLog(number, directory.log if directory is not None else _silent)
     arguments = member_arguments(options.training, seeds, checkpoints)
     trainer, dropped = make_trainer(
-        model, tokenizer, arguments, train, reward_l2=options.ensemble.reward_l2, callbacks=[log]
+        model, tokenizer, arguments, train, reward_l2=options.options.reward_l2, callbacks=[log]
     )
     if number == 0 and trainer.is_world_process_zero():
         announce(trainer)
@@ -148,7 +148,7 @@ def _silent(**_: Any) -> None:
     """The log of a process that has no run directory."""
 
 
-def _conclude(directory: RunDir, held_out: list[Pair], options: Options) -> None:
+def _conclude(directory: RunDir, held_out: list[Pair], options: Arguments) -> None:
     """Scales, report, and the held-out scores as a pool for `codealign bon --calibration`."""
     import numpy as np
 
@@ -159,12 +159,12 @@ def _conclude(directory: RunDir, held_out: list[Pair], options: Options) -> None
     from codegen_eval.runs import write_jsonl
 
     batch, limit = options.training.per_device_eval_batch_size, options.training.max_length
-    folders = {f"member{j}": directory.path / "members" / str(j) for j in range(options.ensemble.members)}
+    folders = {f"member{j}": directory.path / "members" / str(j) for j in range(options.options.members)}
     members = open_members(folders, batch_size=batch)
     held_out, left_out = fitting(held_out, members["member0"].tokenizer, limit)
     texts = answers(held_out)
     scores = score_all(members, texts)
-    scales = calibrate_members(members, scores, floor=options.ensemble.calibration_floor)
+    scales = calibrate_members(members, scores, floor=options.options.calibration_floor)
     scaled = np.stack([scales[name].apply(scores[:, j]) for j, name in enumerate(members)], axis=1)
     place = {text: i for i, text in enumerate(texts)}
     chosen = scaled[[place[p.prompt, p.chosen] for p in held_out]]
@@ -174,7 +174,7 @@ def _conclude(directory: RunDir, held_out: list[Pair], options: Options) -> None
         rejected,
         _strange(members, scales, texts, limit),
         [p.prompt for p in held_out],
-        lam=options.ensemble.lam,
+        lam=options.options.lam,
         seed=options.training.seed,
     )
     rows = (

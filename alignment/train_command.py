@@ -21,9 +21,9 @@ from alignment.resources import recipe_path
 from codegen_eval.errors import CodealignError, unknown
 
 METHODS: dict[str, str] = {
-    "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
     "dpo": "direct preference optimisation and its family on pairs.jsonl (any loss by --loss_type)",
     "kto": "KTO on single programs with a label, kto.jsonl",
+    "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
 }
 
 STATUS_FILE = "CODEALIGN_STATUS_FILE"

@@ -80,7 +80,7 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
 def _check_numbers(training: Any) -> None:
     """Refuses values with which training would run for nothing; TRL and transformers let them pass."""
     for name in ("beta", "learning_rate"):
-        value = getattr(training, name)
+        value = getattr(training, name, 1.0)  # a reward model has no beta
         if not (math.isfinite(value) and value > 0):
             raise CodealignError(f"--{name} must be a finite number above 0 (given: {value})")
     if training.per_device_train_batch_size < 1 or training.gradient_accumulation_steps < 1:

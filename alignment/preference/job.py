@@ -59,6 +59,8 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
     """
     from transformers import PrinterCallback
 
+    from alignment.memory import announce
+    from alignment.preference.logprobs import CHUNK
     from alignment.preference.runlog import last_whole_checkpoint
 
     trainer.remove_callback(PrinterCallback)  # RunLog prints the same in fewer words
@@ -67,6 +69,10 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
             f"{trainer.dropped} of {rows} rows are longer than max_length and left out",
             file=sys.stderr,
         )
+    if trainer.is_world_process_zero():
+        vocabulary = trainer.model.config.get_text_config().vocab_size
+        rows_at_once = CHUNK.get(trainer.args.device.type, CHUNK["cuda"]) // vocabulary
+        announce(trainer, logit_rows=max(1, rows_at_once))
     checkpoint = last_whole_checkpoint(directory.path)
     with full_disk_named(directory.path), memory_named(trainer.args):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -116,7 +122,7 @@ def memory_named(args: Any) -> Iterator[None]:
         if args.max_length is None or args.max_length > 1:
             advice.append(f"max_length (now {args.max_length})")
         more = [] if args.gradient_checkpointing else ["gradient_checkpointing: true"]
-        more += [] if args.precompute_ref_log_probs else ["precompute_ref_log_probs: true"]
+        more += [] if getattr(args, "precompute_ref_log_probs", True) else ["precompute_ref_log_probs: true"]
         more.append("use_peft: true")
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise CodealignError(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from codegen_eval.errors import CodealignError, unknown
+from alignment.preference.arguments import Arguments
+from alignment.preference.arguments import parse as read
+from codegen_eval.errors import CodealignError
 
 
 @dataclass
@@ -40,57 +39,22 @@ class EnsembleArguments:
     lam: float = field(default=0.5, metadata={"help": "UWO's lambda in the report of accuracies."})
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The parsed options, and those that the user set."""
-
-    script: Any
-    training: Any
-    model: Any
-    ensemble: EnsembleArguments
-    given: dict[str, Any]
-
-
-def parse(argv: Sequence[str]) -> Options:
-    """Reads `--config FILE` and flags; flags win.
+def parse(argv: Sequence[str]) -> Arguments:
+    """Reads recipe and flags; `options` of the result are an `EnsembleArguments`.
 
     Raises:
-        CodealignError: For an unknown key (with the nearest name), a missing file or required option, or a
-            value with which training would run for nothing.
+        CodealignError: As `preference.arguments.parse`, and for a value with which training would run for
+            nothing.
     """
-    from trl import ModelConfig, RewardConfig, ScriptArguments, TrlParser
+    from trl import RewardConfig
 
-    words = [word for word in argv if word != "--overwrite"]
-    classes = (ScriptArguments, RewardConfig, ModelConfig, EnsembleArguments)
-    known = {name for cls in classes for name in cls.__dataclass_fields__}
-    given = given_options(words)
-    for key in given:
-        if key not in known:
-            raise unknown("config key", key, known)
-    for required in ("model_name_or_path", "dataset_name", "output_dir"):
-        if not given.get(required):
-            raise CodealignError(f"--{required} is required (on the command line or in the recipe)")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            parsed = TrlParser(classes).parse_args_and_config(words)
-    except (ValueError, TypeError) as error:
-        raise CodealignError(f"the training options do not fit: {error}") from None
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        # The parser prints all its options first; what is wrong stands last.
-        reason = (said.getvalue().strip().splitlines() or ["?"])[-1].partition("error: ")[2]
-        raise CodealignError(f"the training options do not fit: {reason}") from None
-    script, training, model, ensemble = parsed
-    options = Options(script, training, model, ensemble, given)
-    _check(options)
-    return options
+    arguments = read(argv, RewardConfig, EnsembleArguments)
+    _check(arguments.training, arguments.options)
+    return arguments
 
 
-def _check(options: Options) -> None:
+def _check(training: Any, ensemble: EnsembleArguments) -> None:
     """Refuses numbers that TRL and transformers let pass."""
-    training, ensemble = options.training, options.ensemble
     positive = {"learning_rate": training.learning_rate}
     not_negative = {
         "reward_l2": ensemble.reward_l2,
@@ -110,25 +74,3 @@ def _check(options: Options) -> None:
             "--eval_strategy: the held-out pairs are scored once, after training, by every member; leave it "
             "at no"
         )
-
-
-def given_options(argv: Sequence[str]) -> dict[str, Any]:
-    """The keys that the recipe and the flags set; flags win."""
-    from codegen_eval.config import read_yaml
-
-    values: dict[str, Any] = {}
-    flags: dict[str, Any] = {}
-    pending = list(argv)
-    while pending:
-        word = pending.pop(0)
-        if not word.startswith("--"):
-            continue
-        key, _, value = word[2:].partition("=")
-        taken = [value] if value else []
-        while "=" not in word and pending and not pending[0].startswith("--"):
-            taken.append(pending.pop(0))
-        flags[key.replace("-", "_")] = taken[0] if len(taken) == 1 else taken
-    if "config" in flags:
-        values = read_yaml(Path(str(flags.pop("config"))))
-        values.pop("env", None)
-    return {**values, **flags}

@@ -20,7 +20,8 @@ from typing import Any
 from transformers import PrinterCallback, TrainerCallback
 from trl import RewardTrainer
 
-from alignment.preference.trainer import WHOLE, last_whole_checkpoint
+from alignment.preference.job import full_disk_named, memory_named
+from alignment.preference.runlog import WHOLE, last_whole_checkpoint
 from alignment.reward_modeling.data import Pair, token_rows
 from alignment.reward_modeling.members import MemberNote, Seeds
 
@@ -115,8 +116,9 @@ def train_member(trainer: Any, checkpoints: Path, target: Path, note: MemberNote
     The note is written last; the checkpoints are removed after it.
     """
     checkpoint = last_whole_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(target))
+    with full_disk_named(checkpoints.parent.parent), memory_named(trainer.args):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.save_model(str(target))
     if trainer.is_world_process_zero():
         tokenizer.save_pretrained(str(target))
         (target / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from alignment.inspect_command import InspectConfig, main, run
 from alignment.inspection import common_tokens, lengths_of, piece_text, sides_of
-from alignment.preference.data import encode_pair
+from alignment.preference.tokens import encode_pair
 from codegen_eval.errors import CodealignError
 from tests.alignment.reward_modeling import small
 from tests.conftest import REPO

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +48,7 @@ def parse(path: Path, *flags: str) -> Any:
         from alignment.reward_modeling.options import parse as parse_reward
 
         return parse_reward(argv)
-    if importlib.util.find_spec(f"alignment.{name}") is None:
-        return _by_trl(name, argv)
     return importlib.import_module(f"alignment.{name}").parse(argv)
-
-
-def _by_trl(name: str, argv: Sequence[str]) -> Any:
-    """TRL's own parser, for a trainer that has no entry point of ours."""
-    import trl
-
-    classes = (trl.ScriptArguments, getattr(trl, f"{name.upper()}Config"), trl.ModelConfig)
-    try:
-        return trl.TrlParser(classes).parse_args_and_config(list(argv))
-    except ValueError as error:
-        raise CodealignError(str(error)) from None
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: str(path.relative_to(RECIPES)))
