@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen_eval.errors import CodealignError
+from codegen_eval.errors import CodealignError, unknown
 from codegen_eval.jsonl import read_jsonl
 
 if TYPE_CHECKING:
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 COLUMNS = ("prompt", "chosen", "rejected")
 LABELLED = ("prompt", "completion", "label")
+MADE = "dataset"
+"""What a run of `codealign generate-data` calls the folder with its splits."""
 PER_TOKEN = ("mask", "segments")
 """Columns of pre-tokenised pairs, `chosen_mask` and so on, with one entry for each token of the side."""
 
 
 def load_pairs(name: str, split: str = "train", extra: Sequence[str] = ()) -> Dataset:
-    """Pairs from a JSONL file, a folder that holds pairs.jsonl, a saved `datasets` folder, or a hub id.
+    """Pairs from a JSONL file, a folder that holds pairs.jsonl, a folder of Parquet files (as `codealign
+    generate-data` makes), a saved `datasets` folder, or a hub id.
 
     Args:
         name: Where the pairs are.
@@ -54,12 +57,18 @@ def load_labelled(name: str, split: str = "train", extra: Sequence[str] = ()) ->
 
 
 def load(name: str, split: str, file: str) -> Dataset:
-    """The raw rows of a data set; `file` is what a run directory keeps them in."""
+    """The raw rows of a data set; `file` is what a run directory keeps them in.
+
+    Raises:
+        CodealignError: If nothing is there, it cannot be read, or it has no such split.
+    """
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetGenerationError
 
     path = Path(name)
-    if (path / file).is_file():
+    if (path / MADE).is_dir():  # its pairs.jsonl holds the pairs that were put aside for testing, too
+        path = path / MADE
+    elif (path / file).is_file():
         path = path / file
     if path.is_file():
         # Our reader names the line that is broken; the library's message is a chain of tracebacks.
@@ -71,10 +80,18 @@ def load(name: str, split: str, file: str) -> Dataset:
             raise CodealignError(f"{name}: not preference data: {error.__cause__ or error}") from None
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         saved = load_from_disk(str(path))
-        return saved[split] if isinstance(saved, dict) else saved
+        return _split(saved, split, name) if isinstance(saved, dict) else saved
+    if path.is_dir() and any(path.rglob("*.parquet")):
+        return _split(load_dataset(str(path)), split, name)
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise CodealignError(f"no such preference data: {name}")
     return load_dataset(name, split=split)
+
+
+def _split(found: Mapping[str, Dataset], split: str, name: str) -> Dataset:
+    if split not in found:
+        raise unknown(f"split of {name}", split, found)
+    return found[split]
 
 
 def ids_of(columns: Sequence[str]) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from alignment.preference.collate import PairCollator
-from alignment.preference.data import checked, load_labelled
+from alignment.preference.data import checked, load_labelled, load_pairs
 from alignment.preference.tokens import encode_labelled, encode_pair, encode_pairs
 from codegen_eval.errors import CodealignError
 from codegen_eval.jsonl import write_jsonl
@@ -31,6 +32,20 @@ def test_texts_of_steps_can_do_without_the_end_token() -> None:
     row = {"prompt": "def f(xs):\n", "chosen": "    x = 1\n", "rejected": "    x = 2\n"}
     whole, step = encode_pair(row, tokenizer), encode_pair(row, tokenizer, append_eos=False)
     assert whole["chosen_ids"] == [*step["chosen_ids"], tokenizer.eos_token_id]
+
+
+def test_a_folder_of_parquet_gives_the_split_that_is_asked_for(tmp_path: Path) -> None:
+    rows = {split: {"prompt": "p", "chosen": split, "rejected": "r"} for split in ("train", "test")}
+    for split, row in rows.items():
+        (tmp_path / "dataset" / "data").mkdir(parents=True, exist_ok=True)
+        Dataset.from_list([row]).to_parquet(tmp_path / f"dataset/data/{split}-00000-of-00001.parquet")
+    # A run's own file holds both splits and is not what is trained on.
+    write_jsonl(tmp_path / "pairs.jsonl", [{**row, "chosen": "both"} for row in rows.values()])
+    for folder in (tmp_path, tmp_path / "dataset"):
+        for split, row in rows.items():
+            assert list(load_pairs(str(folder), split)) == [row]
+    with pytest.raises(CodealignError, match=r"unknown split .*'valid'.*There are: .*train"):
+        load_pairs(str(tmp_path), "valid")
 
 
 def test_step_masks_reach_the_batch() -> None:
