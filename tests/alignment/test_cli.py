@@ -153,7 +153,9 @@ def test_a_bug_keeps_its_traceback(error: Exception) -> None:
 def test_signals_stop_cleanly_and_say_how_to_go_on(number: signal.Signals, status: int) -> None:
     code = (
         "import sys, time\nfrom alignment.cli import guarded\n"
-        "def job(_):\n    print('ready', flush=True)\n    time.sleep(60)\n    return 0\n"
+        # Short sleeps: a signal that comes right before the system call of a sleep is seen after it.
+        "def job(_):\n    print('ready', flush=True)\n"
+        "    for _ in range(600): time.sleep(0.1)\n    return 0\n"
         "sys.exit(guarded(job, []))"
     )
     process = subprocess.Popen(
