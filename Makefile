@@ -30,13 +30,13 @@ test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an ou
 
 test-distributed: $(DISTRIBUTED)/.stamp ## the Ray tests: a cluster of two nodes on this machine, one is killed
 	@$(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
-		-m distributed tests/sandbox/executors $(ARGS)
+		-m distributed tests/sandbox/executors tests/codegen_eval/datajob $(ARGS)
 
 $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 	@test -x $(DISTRIBUTED)/bin/python || $${PYTHON:-python3} -m venv $(DISTRIBUTED)
 	@grep -v '^torch==' constraints.txt > $(DISTRIBUTED)/constraints.txt
 	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check -c $(DISTRIBUTED)/constraints.txt \
-		'ray>=2.50' uvicorn numpy hypothesis pytest pytest-timeout
+		'ray>=2.50' uvicorn numpy scipy pyyaml pydantic rich jinja2 tyro pyarrow hypothesis pytest pytest-timeout
 	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 

@@ -234,6 +234,7 @@ def worker(path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WORKER, str(path)], cwd=REPO, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert worker(tmp_path / "calm").wait() == 0
     rng = random.Random(0)

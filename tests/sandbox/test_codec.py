@@ -434,6 +434,7 @@ def test_honest_sets_with_some_equal_hashes_cross():
 FULL = codec.MAX_BYTES - 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "item",
     [

@@ -242,6 +242,7 @@ def as_livecodebench(output: str, expected: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @given(DECIMAL_TEXTS, DECIMAL_TEXTS)
 def test_decimal_lines_agree_with_the_decimal_module(a, b):
     if "_" not in a + b and "n" not in (a + b).lower().replace("inf", ""):

@@ -119,6 +119,7 @@ SAME: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
 DPO_TYPES = {name for name, (options, _, _) in SAME.items() if not options}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAME)
 def test_a_loss_equals_that_of_trls_dpo_trainer(name: str, tmp_path: Path) -> None:
     theirs, ours, options = SAME[name]

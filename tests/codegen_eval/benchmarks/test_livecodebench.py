@@ -74,6 +74,7 @@ def test_the_fixtures_rows_become_problems_of_both_kinds(folder: Path) -> None:
     assert "class Solution:" in call.prompt and "Read the inputs from stdin" in first.prompt
 
 
+@pytest.mark.slow
 @pytest.mark.sandbox
 def test_the_fixtures_generations_have_the_verdicts_that_it_expects(folder: Path, box: Sandbox) -> None:
     expected = json.loads((folder / "expected.json").read_text())

@@ -177,6 +177,7 @@ def test_full_disk_stops_cleanly_and_the_same_command_goes_on(
     assert results(tmp_path / "run")["verdicts"]["passed"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.sandbox
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(

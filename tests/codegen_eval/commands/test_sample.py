@@ -53,6 +53,7 @@ def test_programs_do_not_depend_on_how_many_are_asked_for_or_on_the_tests(model:
     assert all(rows[r["task_id"], r["sample"]] == r for r in read_jsonl(few.path / "programs.jsonl"))
 
 
+@pytest.mark.slow
 def test_stopped_between_batches_it_goes_on_to_the_same_bytes(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

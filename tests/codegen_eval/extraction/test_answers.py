@@ -230,6 +230,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("entry_point", ["f", ""])
 def test_hostile_text_takes_bounded_time(name: str, entry_point: str) -> None:
