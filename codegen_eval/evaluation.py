@@ -141,7 +141,11 @@ def time_right(
             entry_point=task.problem.entry_point,
             calls=list(task.problem.sizes[-1]),
             repeats=repeats,
-            row_seconds=0,  # a factor of `slow_ratio` shows without
+            # A factor of `slow_ratio` shows without rows, without more rounds where times vary, and beside
+            # other timing.
+            spread=math.inf,
+            row_seconds=0,
+            every_core=True,
         )
         for task, indices in zip(tasks, chosen, strict=True)
         if indices
