@@ -11,7 +11,6 @@ to time) and in the wide dead zone in place of "fastest against slowest".
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,11 +177,7 @@ def time_races(races: Sequence[Race], timer: Timer, repeats: int) -> Iterator[di
             calls=list(r.calls),
             repeats=repeats,
             limits=TIMING_LIMITS,
-            # Factors of 6 and 12 show without rows, without more rounds where times vary, and beside other
-            # timing.
-            spread=math.inf,
-            row_seconds=0,
-            every_core=True,
+            every_core=True,  # factors of 6 and 12 show beside other timing
         )
         for r in races
     )
