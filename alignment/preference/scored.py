@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def reference_for(model: Any, given: Any, args: Any, *, needed: bool, adapters: 
     return stored.frozen_copy(model)
 
 
-class Scored:
+class Scored(ABC):
     """Mixin for TRL's DPOTrainer and KTOTrainer."""
 
     # Of TRL's and transformers' trainers.
@@ -117,17 +118,17 @@ class Scored:
             else:
                 yield model
 
+    @abstractmethod
     def _reference_columns(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reference values of a batch, one row an example, by the column they are stored in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reference_lengths(self, row: Mapping[str, Any], column: str) -> int:
         """Number of values of a column of `_reference_columns` that holds a row of them an example."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reference_kind(self) -> str | None:
         """What the stored values are, part of their fingerprint; None where nothing is to be stored."""
-        raise NotImplementedError
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """The dataset with the reference's values, from disk where they lie there."""

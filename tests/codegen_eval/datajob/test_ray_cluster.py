@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,25 +13,19 @@ from codegen_eval.benchmarks.base import BENCHMARKS
 from codegen_eval.commands import generate_data
 from codegen_eval.commands.generate_data import GenerateDataConfig
 from codegen_eval.generation.base import Batch, Drawn, Sampling
+from tests import ray_cluster
 from tests.codegen_eval.datajob.made_up import COUNT, Model, problems
 
-ray = pytest.importorskip("ray", reason="ray is not installed: make test-distributed")
+pytest.importorskip("ray", reason="ray is not installed: make test-distributed")
 pytest.importorskip("pyarrow")
-from ray.cluster_utils import Cluster  # noqa: E402
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.distributed, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    try:
-        ray.init(address=made.address, log_to_driver=False)
+    with ray_cluster.running() as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
 
 
 class Watched(Model):

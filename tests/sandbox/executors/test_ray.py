@@ -13,11 +13,10 @@ import pytest
 from sandbox import CallTest, InfraError, Limits, MatrixJob, Program, TimingJob, Verdict
 
 ray = pytest.importorskip("ray", reason="ray is not installed: make test-distributed")
-from ray.cluster_utils import Cluster  # noqa: E402
-
 from sandbox.executors.base import Policy  # noqa: E402
 from sandbox.executors.orders import Backlog, Execution, Script  # noqa: E402
 from sandbox.executors.ray import NodeWorker, RayExecutor  # noqa: E402
+from tests import ray_cluster  # noqa: E402
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.distributed, pytest.mark.timeout(240)]
 VERDICTS = ("passed", "wrong_answer", "runtime_error")
@@ -25,14 +24,8 @@ VERDICTS = ("passed", "wrong_answer", "runtime_error")
 
 @pytest.fixture
 def cluster():
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    try:
-        ray.init(address=made.address, log_to_driver=False)
+    with ray_cluster.running() as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
 
 
 def program(number):
