@@ -122,9 +122,13 @@ class Scored(ABC):
     def _reference_columns(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reference values of a batch, one row an example, by the column they are stored in."""
 
-    @abstractmethod
     def _reference_lengths(self, row: Mapping[str, Any], column: str) -> int:
-        """Number of values of a column of `_reference_columns` that holds a row of them an example."""
+        """Number of values of a column of `_reference_columns` that holds a row of them an example.
+
+        Raises:
+            TypeError: Here: a trainer that stores one value an example has no such column.
+        """
+        raise TypeError(f"{type(self).__name__} stores one value an example, but {column} holds rows")
 
     @abstractmethod
     def _reference_kind(self) -> str | None:
