@@ -1,4 +1,4 @@
-"""The numbers of rankers_minipy.py as a table: pure functions on what its steps left."""
+"""The numbers of rankers_minipy.py and losses_minipy.py as a table: pure functions on what its steps left."""
 
 from __future__ import annotations
 
@@ -16,17 +16,7 @@ from codegen_eval.metrics.statistics import Interval, bootstrap_ratio, paired_di
 
 LEVEL = 0.05
 UNTRAINED, CHANCE = "untrained", "random"
-HEADER = [
-    "pairs from",
-    "pairs a seed",
-    "problems with a pair",
-    "right pairs",
-    "inverted",
-    "pass@1",
-    "over untrained",
-    "over random",
-    "pass@1 by seed",
-]
+NUMBERS = ["pairs a seed", "problems with a pair", "right pairs", "inverted", "pass@1", "over untrained"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +98,17 @@ def differences(ways: Mapping[str, Way]) -> list[Difference]:
     return sorted(found, key=lambda d: (d.p_value, -abs(d.value)))
 
 
-def table(ways: Mapping[str, Way]) -> str:
-    """Markdown: a row a way with 95 % intervals over problems, then which ways differ."""
-    lines = [HEADER, ["---"] * len(HEADER)]
-    lines += [_row(name, way, ways) for name, way in ways.items()]
+def table(ways: Mapping[str, Way], what: str = "pairs from", base: str = CHANCE) -> str:
+    """Markdown: a row a way with 95 % intervals over problems, then which ways differ.
+
+    Args:
+        ways: The ways by name, with the untrained model.
+        what: What a way is.
+        base: The way that the others are set against.
+    """
+    heads = [what, *NUMBERS, f"over {base}", "pass@1 by seed"]
+    lines = [heads, ["---"] * len(heads)]
+    lines += [_row(name, way, ways, base) for name, way in ways.items()]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f"{text}\n{verdict(differences(ways))}"
 
@@ -135,7 +132,7 @@ def _said(d: Difference) -> str:
     return f"{d.second} - {d.first}: {d.value:+.3f}, {p_value}"
 
 
-def _row(name: str, way: Way, ways: Mapping[str, Way]) -> list[str]:
+def _row(name: str, way: Way, ways: Mapping[str, Way], base: str) -> list[str]:
     seeds = ", ".join(f"{share.mean():.3f}" for share in way.shares)
     made = [pairs for pairs in way.pairs if pairs]
     numbers = ["–"] * 4
@@ -151,7 +148,7 @@ def _row(name: str, way: Way, ways: Mapping[str, Way]) -> list[str]:
         name,
         *numbers,
         f"{way.means.mean():.3f}",
-        *(_over(ways.get(base), way) if base != name else "–" for base in (UNTRAINED, CHANCE)),
+        *(_over(ways.get(other), way) if other != name else "–" for other in (UNTRAINED, base)),
         seeds,
     ]
 

@@ -268,7 +268,7 @@ def _chain(config: QuickstartConfig) -> Chain:
     return chain
 
 
-def _shares(results: Path) -> dict[str, float]:
+def right_shares(results: Path) -> dict[str, float]:
     """Share of right programs by problem."""
     return {p["task_id"]: p["c"] / p["n"] for p in json.loads(results.read_text())["problems"]}
 
@@ -282,7 +282,7 @@ def measure(given: argparse.Namespace, recipes: Mapping[str, Recipe]) -> dict[st
         seed = Seed(given.out, number, given)
         asked = seed.config.problems
         problems = {p.task_id: p for p in load(seed.config.benchmark, None, seed.config.data_split)}
-        shares[UNTRAINED].append(_shares(seed.evaluated(seed.config.out, "before", seed.model)))
+        shares[UNTRAINED].append(right_shares(seed.evaluated(seed.config.out, "before", seed.model)))
         seed.shared()
         for name, recipe in recipes.items():
             begun = time.monotonic()
@@ -290,7 +290,7 @@ def measure(given: argparse.Namespace, recipes: Mapping[str, Recipe]) -> dict[st
             audits[name].append(seed.audited(name, file, problems))
             model = seed.trained(name, recipe, file)
             results = seed.evaluated(seed.config.out / _folder(name), "after", model)
-            shares[name].append(_shares(results))
+            shares[name].append(right_shares(results))
             print(f"seed {number}, {name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     order = sorted(shares[UNTRAINED][0])
     return {

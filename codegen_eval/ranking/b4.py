@@ -81,13 +81,14 @@ def count_sets(sets: ConsensusSets, code_weights: FloatArray, test_weights: Floa
     column = (size @ rows) * test_weights  # passes of each test
     k, on_right = rows @ test_weights, rows @ column
     others = codes - size
+    m1 = others * k
     return SetCounts(
         size,
         k,
         on_right - size * k,
-        others * k,
+        m1,
         column.sum() - on_right,
-        others * (tests - k),
+        others * tests - m1,
         codes,
         tests,
     )

@@ -192,8 +192,12 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     packed = np.ascontiguousarray(np.packbits(matrix, axis=1))
     width = packed.shape[1]
     keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
-    place: dict[bytes, int] = {}
-    set_of = np.array([place.setdefault(key, len(place)) for key in keys], dtype=np.intp)
+    distinct = dict.fromkeys(keys)
+    if len(distinct) == len(keys):
+        every = np.arange(len(keys))
+        return ConsensusSets(every, every, matrix)
+    place = dict(zip(distinct, range(len(distinct)), strict=True))
+    set_of = np.fromiter(map(place.__getitem__, keys), dtype=np.intp, count=len(keys))
     # Sets are numbered as they appear, so a set's first member is where the numbers reach a new height.
     first = np.searchsorted(np.maximum.accumulate(set_of), np.arange(len(place)))
     return ConsensusSets(first, set_of, matrix[first])
