@@ -14,6 +14,7 @@ from .worker import Flow, Worker
 
 _BRANCH_ENDS = 2.0  # seconds after its last answer
 CALL_TEST, CODE_TEST, TRUSTED_TEST, INSIDE_TEST = 0, 1, 2, 3
+_LINKED = frozenset((CODE_TEST, TRUSTED_TEST))
 _OUTCOMES = frozenset((wire.PASSED, wire.WRONG, wire.ERROR))
 Report = Callable[[Any], None]
 
@@ -82,13 +83,18 @@ class RunJob:
         self._say_fresh(report)
         solution = worker.load(self.source, self.entry, self.limits, end - self.at, quiet=True)
         calls = self._send_calls(worker, solution, end)
-        if calls == end:
+        link = None
+        if self.at < end and self.kind() in _LINKED:
+            link = yield from linked.begin(self, worker, solution)
+        if calls == end or (link is not None and self.at + 1 == end):
             solution.finish()
             worker.solutions.flow_control()
-        alive = yield from self._loading(solution, report)
+        alive = yield from self._loading(solution, report, link)
         if alive:
-            alive = yield from self._tests(worker, solution, report, calls, end)
+            alive = yield from self._tests(worker, solution, report, calls, end, link)
         yield from worker.close(worker.solutions)
+        if link is not None and alive is None:  # the test finds the link closed
+            yield from linked.end(self, worker, solution, link)
         self.used += solution.used
         if alive is None or self.cancelled:
             return False
@@ -133,9 +139,18 @@ class RunJob:
             worker.solutions.flow_control()
         return at
 
-    def _loading(self, solution: Session, report: Report) -> Generator[None, None, bool | None]:
-        """True when loaded; None when it did not load, which is the outcome of all remaining tests."""
+    def _loading(
+        self, solution: Session, report: Report, link: linked.Link | None = None
+    ) -> Generator[None, None, bool | None]:
+        """True when loaded; None when it did not load, which is the outcome of all remaining tests.
+
+        With a test under way its first word wakes us, and the solution's has come before.
+        """
         while not solution.frames and not solution.over:
+            if link is not None and (link.test.frames or link.test.over):
+                solution.receive()
+                if solution.frames:
+                    break
             yield
         if solution.frames:
             kind, _, body = solution.frames.popleft()
@@ -150,10 +165,17 @@ class RunJob:
         return None
 
     def _tests(
-        self, worker: Worker, solution: Session, report: Report, calls: int, end: int
+        self,
+        worker: Worker,
+        solution: Session,
+        report: Report,
+        calls: int,
+        end: int,
+        link: linked.Link | None = None,
     ) -> Generator[None, None, bool]:
-        """Run the tests up to `end`, of which the calls up to `calls` are under way; False when the process
-        ended before all outcomes were known.
+        """Run the tests up to `end`, of which the calls up to `calls`, or the linked one, are under way.
+
+        False when the process ended before all outcomes were known.
         """
         while self.at < end:
             if self.kind() == CALL_TEST:
@@ -161,8 +183,12 @@ class RunJob:
                     calls = self._send_calls(worker, solution, end)
                 alive = yield from self._calls(worker, solution, report, calls)
             else:
-                run = self._inside if self.kind() == INSIDE_TEST else linked.run
-                outcome = yield from run(self, worker, solution)
+                if link is not None:
+                    outcome = yield from linked.end(self, worker, solution, link)
+                    link = None
+                else:
+                    run = self._inside if self.kind() == INSIDE_TEST else linked.run
+                    outcome = yield from run(self, worker, solution)
                 alive = outcome is not None
                 if outcome is not None:
                     self._cell(report, *outcome)

@@ -11,7 +11,7 @@ import marshal
 import time
 from _socket import AF_UNIX, SOCK_STREAM, socketpair
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import wire
 from .endings import Outcome, ending, raise_if_lost
@@ -24,33 +24,62 @@ if TYPE_CHECKING:
 TRUSTED_TEST = 2
 
 
-def run(
-    job: RunJob, worker: Worker, solution: Session
-) -> Generator[None, None, tuple[Outcome, float] | None]:
-    """Run the job's next test; its outcome and the solution's CPU seconds, or None when the solution's
-    process ended first.
+class Link(NamedTuple):
+    """A test that is under way.
+
+    Attributes:
+        test: Its process.
+        trusted: Whether the process serves further tests.
+        before: CPU seconds of the solution's process before it.
+        test_before: And of the test's.
     """
-    index = job.order[job.at]
-    kind, source = job.tests.tests[index]
+
+    test: Session
+    trusted: bool
+    before: float
+    test_before: float
+
+
+def begin(job: RunJob, worker: Worker, solution: Session) -> Generator[None, None, Link]:
+    """Start the job's next test. The solution may still be loading: it serves the link when it has."""
+    kind, source = job.tests.tests[job.order[job.at]]
     trusted = kind == TRUSTED_TEST
     test = yield from worker.process_for_test(job.limits, trusted)
     near, far = socketpair(AF_UNIX, SOCK_STREAM)
     body = marshal.dumps((source, job.entry))
-    test.send(wire.frame(wire.TEST, job.number & 0xFFFFFFFF, body), descriptor=far.detach())
     solution.send(wire.frame(wire.LINK, 0), descriptor=near.detach())
+    test.send(wire.frame(wire.TEST, job.number & 0xFFFFFFFF, body), descriptor=far.detach())
     worker.tests.flow_control()
     worker.solutions.flow_control()
-    before, test_before = solution.mark(), test.mark()
+    started = Link(test, trusted, solution.mark(), test.mark())
     test.wall_limit = NEVER  # time that the two spend asleep is the solution's, see `_converse`
+    return started
+
+
+def end(
+    job: RunJob, worker: Worker, solution: Session, link: Link
+) -> Generator[None, None, tuple[Outcome, float] | None]:
+    """Wait for a test's end; its outcome and the solution's CPU seconds (with those of loading, if it was
+    started before), or None when the solution's process ended first.
+    """
+    test = link.test
     outcome = yield from _converse(job, worker, solution, test)
-    if trusted and not test.over and not test.reason:
-        job.used += test.cpu() - test_before
+    if link.trusted and not test.over and not test.reason:
+        job.used += test.cpu() - link.test_before
         test.rest()
     else:
         worker.tests.kill("done")
         yield from worker.close(worker.tests)
-        job.used += test.used - test_before
-    return None if outcome is None else (outcome, solution.cpu() - before)
+        job.used += test.used - link.test_before
+    return None if outcome is None else (outcome, solution.cpu() - link.before)
+
+
+def run(
+    job: RunJob, worker: Worker, solution: Session
+) -> Generator[None, None, tuple[Outcome, float] | None]:
+    """Run the job's next test, with a solution that has loaded; as `end`."""
+    link = yield from begin(job, worker, solution)
+    return (yield from end(job, worker, solution, link))
 
 
 def _converse(
