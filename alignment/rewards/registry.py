@@ -89,7 +89,7 @@ def make_rewards(specs: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str) -
         raise CodealignError(f"no reward: name at least one of {', '.join(names())}")
     parts = []
     for entry in entries:
-        given = {"name": entry} if isinstance(entry, str) else entry
+        given: Any = {"name": entry} if isinstance(entry, str) else entry
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             raise CodealignError(f"a reward is given by its name, alone or under the key name: {entry!r}")
         options = {key: value for key, value in given.items() if key not in ("name", "weight", "label")}
