@@ -120,8 +120,8 @@ def _measured(problem: Problem) -> Yardstick:
         measure = yardstick(problem, box)
     if measure.graded.checker:
         raise CodealignError(
-            f"task {problem.task_id!r}: answers to its graded inputs are judged by a checker, which a reward's "
-            "timing does not run; leave the efficiency term out for it"
+            f"task {problem.task_id!r}: answers to its graded inputs are judged by a checker, which a "
+            "reward's timing does not run; leave the efficiency term out for it"
         )
     return measure
 
