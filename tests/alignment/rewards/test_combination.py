@@ -114,7 +114,7 @@ def test_recipes_with_mistakes_are_refused_with_the_nearest_name(specs: Any, mes
 def test_every_name_of_ours_is_registered_where_the_table_says() -> None:
     assert set(OURS) <= set(names())
     for name in OURS:
-        with pytest.raises(CodealignError, match="option of reward|needs suites"):
+        with pytest.raises(CodealignError, match=r"option of reward|needs suites"):
             make_reward(name, {"no_such_option": 1})
     assert REWARDS.get("execution") is CodeReward
 
