@@ -23,6 +23,8 @@ from codegen_eval.errors import CodealignError, unknown
 METHODS: dict[str, str] = {
     "dpo": "direct preference optimisation and its family on pairs.jsonl (any loss by --loss_type)",
     "kto": "KTO on single programs with a label, kto.jsonl",
+    "rrhf": "RRHF on answers with rewards (scored.jsonl of `codealign score`): rank them, imitate the best",
+    "raft": "RAFT, or rejection-sampling fine-tuning, on the same data: imitate the best of each prompt",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
 }
 

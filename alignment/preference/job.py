@@ -110,7 +110,7 @@ def memory_named(args: Any) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not _out_of_memory(error):
+        if not isinstance(error, MemoryError) and not out_of_memory(error):
             raise
         size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
         advice = []
@@ -131,7 +131,8 @@ def memory_named(args: Any) -> Iterator[None]:
         ) from error
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device, or the system, had too little memory for an allocation."""
     text = str(error)
     return type(error).__name__ == "OutOfMemoryError" or any(
         sign in text for sign in ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")

@@ -26,7 +26,9 @@ class ExecutionReward:
         timeout: It was stopped.
         failed_test: It ran and was wrong.
         passed: It passed every test.
-        partial_credit: Added to `failed_test` times the share of passed tests.
+        partial_credit: Times the share of passed tests, added to `failed_test`.
+        credit_failures: Added to `runtime_error` and `timeout` as well: a program that raises on one test may
+            have passed the others.
         efficiency_weight: Times log2 of the reference's time over the program's, added to `passed`.
         ratio_floor: Least ratio of times that counts.
         ratio_cap: Largest.
@@ -44,6 +46,7 @@ class ExecutionReward:
     ratio_floor: float = 0.5
     ratio_cap: float = 2.0
     noise_band: float = 0.0
+    credit_failures: bool = False
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -59,9 +62,13 @@ class ExecutionReward:
         slowest = self.passed + self.efficiency_weight * math.log2(self.ratio_floor)
         # A wrong program passes fewer than all tests, so it stays below the bound that it may not exceed.
         best = max(self.no_code, self.compile_error, self.runtime_error, self.timeout, self.failed_test)
-        if slowest <= best or self.failed_test + self.partial_credit > slowest:
+        credited = self.failed_test
+        if self.credit_failures:
+            credited = max(credited, self.runtime_error, self.timeout)
+        if slowest <= best or credited + self.partial_credit > slowest:
             raise CodealignError(
-                f"a slow right program would get {slowest:g}, not more than a wrong one: lower "
+                f"a slow right program would get {slowest:g}, not more than a wrong one, which may get up to "
+                f"{max(best, credited + self.partial_credit):g}: lower "
                 f"efficiency_weight ({self.efficiency_weight}), raise ratio_floor ({self.ratio_floor}) or "
                 f"lower partial_credit ({self.partial_credit})"
             )
@@ -69,7 +76,7 @@ class ExecutionReward:
 
 PRESETS = {
     "coderl": ExecutionReward(),
-    "pass_rate": ExecutionReward(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, partial_credit=1.0),
+    "pass_rate": ExecutionReward(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, partial_credit=1.0, credit_failures=True),
     "binary": ExecutionReward(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
 }
 """`coderl`: CodeRL's table. `pass_rate`: the share of passed tests. `binary`: 1 or 0."""
@@ -105,7 +112,7 @@ def execution_reward(
     if (status == "passed") != (passed == total) and status in ("passed", "failed_test"):
         raise CodealignError(f"status {status!r} does not fit {passed} of {total} tests passed")
     base = float(getattr(table, status))
-    if status == "failed_test":
+    if status == "failed_test" or (table.credit_failures and status in ("runtime_error", "timeout")):
         return base + table.partial_credit * passed / total
     if status != "passed" or seconds is None or reference_seconds is None:
         return base

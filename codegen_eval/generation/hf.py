@@ -10,18 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.base import GENERATORS, Backend, BackendOptions, Request, Sampling
-from codegen_eval.generation.sampling import choose_tokens, sample_generator
+from codegen_eval.generation.decoding import Drawing, decode
+from codegen_eval.generation.sampling import sample_generator
 from codegen_eval.records import cut_at_stop
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-# Rows leave when this share of the batch is finished: each departure copies the cache once.
-_DEPART = 0.1
 
 
 def check_folder(path: str) -> None:
@@ -135,7 +130,7 @@ class HFGenerator:
         if not requests:
             return []
         with torch.inference_mode():
-            tokens = _decode(self, requests, sampling)
+            tokens = self._drawn(requests, sampling)
         texts = iter(
             self.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
@@ -150,10 +145,12 @@ class HFGenerator:
         # The template writes the beginning token itself.
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def encode(self, requests: Sequence[Request], sampling: Sampling) -> tuple[Tensor, Tensor]:
-        """Left-padded prompt tokens and their mask, both (requests, length)."""
-        import torch
+    def encode(self, requests: Sequence[Request], sampling: Sampling) -> list[list[int]]:
+        """Token ids of each prompt.
 
+        Raises:
+            CodealignError: If one leaves no room for a completion in the model's window.
+        """
         rows = [self._tokens(r.prompt) for r in requests]
         window = getattr(self.model.config, "max_position_embeddings", None)
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
@@ -162,17 +159,47 @@ class HFGenerator:
                 f"the prompt of {requests[longest].key!r} has {len(rows[longest])} tokens; with "
                 f"max_new_tokens={sampling.max_new_tokens} it does not fit the model's window of {window}"
             )
-        width = len(rows[longest])
-        ids = torch.zeros((len(rows), width), dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, width - len(row) :] = torch.tensor(row)
-            mask[i, width - len(row) :] = 1
-        return ids.to(self.model.device), mask.to(self.model.device)
+        return rows
+
+    def _drawn(self, requests: Sequence[Request], sampling: Sampling) -> list[list[int]]:
+        """Token lists of all samples, without end tokens, in the order of requests and samples."""
+        stops = Stops(self.tokenizer, sampling.stop)
+        greedy = sampling.temperature == 0
+        drawings = [
+            Drawing(
+                ids,
+                []
+                if greedy
+                else [sample_generator(sampling.seed, r.key, r.first + i) for i in range(r.count)],
+                greedy=greedy and r.count > 0,
+            )
+            for r, ids in zip(requests, self.encode(requests, sampling), strict=True)
+        ]
+        drawn = decode(
+            self.model,
+            drawings,
+            ends=self.ends,
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stopped=stops.reached if sampling.stop else None,
+        )
+        tokens = []
+        for request, samples in zip(requests, drawn, strict=True):
+            # Greedy samples of one prompt are equal: one is computed.
+            for sample in samples * request.count if greedy else samples:
+                ids = sample.ids
+                tokens.append(ids[:-1] if ids and ids[-1] in self.ends else ids)
+        return tokens
 
 
-class _Stops:
-    """Knows which rows have produced a stop text, looking only at the end of each."""
+class Stops:
+    """Knows which rows have produced a stop text, looking only at the end of each.
+
+    Args:
+        tokenizer: Of the model.
+        stop: The stop texts; perhaps none.
+    """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
         self.tokenizer = tokenizer
@@ -181,64 +208,5 @@ class _Stops:
         self.tail = max((len(s) for s in stop), default=0) + 1
 
     def reached(self, tokens: list[int]) -> bool:
+        """Whether the last tokens of a completion hold a stop text."""
         return bool(self.stop) and any(s in self.tokenizer.decode(tokens[-self.tail :]) for s in self.stop)
-
-
-def _decode(generator: HFGenerator, requests: Sequence[Request], sampling: Sampling) -> list[list[int]]:
-    """The loop: token lists of all samples, without end tokens, in the order of requests and samples."""
-    import torch
-    from transformers import DynamicCache
-
-    model = generator.model
-    ids, mask = generator.encode(requests, sampling)
-    randoms = [sample_generator(sampling.seed, r.key, r.first + i) for r in requests for i in range(r.count)]
-    draws = torch.from_numpy(_uniforms(randoms, sampling.max_new_tokens)) if sampling.temperature else None
-    cache = DynamicCache(config=model.config)
-    logits = _forward(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
-    repeats = torch.tensor([r.count for r in requests], device=ids.device)
-    rows = torch.repeat_interleave(torch.arange(len(requests), device=ids.device), repeats)
-    cache.batch_select_indices(rows)
-    logits, mask = logits[rows], mask[rows]
-    alive = list(range(len(randoms)))
-    output: list[list[int]] = [[] for _ in randoms]
-    done = [False] * len(randoms)
-    stops = _Stops(generator.tokenizer, sampling.stop)
-    for step in range(sampling.max_new_tokens):
-        uniforms = draws[alive, step] if draws is not None else torch.empty(0)
-        chosen = choose_tokens(logits, uniforms, sampling.temperature, sampling.top_p)
-        for row, token in zip(alive, chosen.tolist(), strict=True):
-            if not done[row]:
-                done[row] = token in generator.ends
-                if not done[row]:
-                    output[row].append(token)
-                    done[row] = stops.reached(output[row])
-        left = [i for i, row in enumerate(alive) if not done[row]]
-        if not left or step + 1 == sampling.max_new_tokens:
-            break
-        if len(left) <= (1 - _DEPART) * len(alive):
-            keep = torch.tensor(left, device=ids.device)
-            cache.batch_select_indices(keep)
-            chosen, mask, alive = chosen[keep], mask[keep], [alive[i] for i in left]
-        mask = torch.cat([mask, mask.new_ones((len(alive), 1))], dim=1)
-        logits = _forward(model, chosen.unsqueeze(1), mask, mask.sum(1, keepdim=True) - 1, cache)
-    return output
-
-
-def _forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """Logits of the next token, (rows, vocabulary); the cache grows by `ids`."""
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    logits: Tensor = out.logits[:, -1]
-    return logits
-
-
-def _uniforms(randoms: list[Any], length: int) -> Any:
-    import numpy as np
-
-    return np.stack([r.random(length) for r in randoms])

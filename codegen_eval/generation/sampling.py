@@ -52,3 +52,25 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: f
     last = (probabilities > 0).double().cumsum(dim=-1).argmax(dim=-1)
     chosen = torch.minimum(chosen, last)
     return chosen if order is None else order.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+
+
+def token_logps(logits: Tensor, tokens: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Log-probabilities of tokens under the distribution that `choose_tokens` draws from, in nats, (rows,).
+
+    Args:
+        logits: (rows, vocabulary).
+        tokens: (rows,).
+        temperature: Above 0.
+        top_p: Tokens outside the nucleus get -inf; the others share its probability.
+    """
+    logps = (logits.double() / temperature).log_softmax(dim=-1)
+    wanted = logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    if top_p >= 1:
+        return wanted
+    ordered, order = logps.sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.exp()
+    inside = probabilities.cumsum(dim=-1) - probabilities < top_p
+    kept = (probabilities * inside).sum(dim=-1)
+    place = (order == tokens.unsqueeze(-1)).double().argmax(dim=-1, keepdim=True)
+    found = inside.gather(-1, place).squeeze(-1)
+    return (wanted - kept.log()).masked_fill(~found, float("-inf"))

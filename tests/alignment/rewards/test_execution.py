@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
+from typing import Any
 
 import pytest
 
@@ -50,3 +53,55 @@ def test_reports_that_contradict_themselves_are_refused() -> None:
         execution_reward(table, "time_out", 1, 2)
     with pytest.raises(CodealignError, match="above 0 s"):
         execution_reward(table, "passed", 2, 2, 0.0, 1.0)
+
+
+def test_partial_credit_may_reach_programs_that_raised() -> None:
+    rate = PRESETS["pass_rate"]
+    found = [execution_reward(rate, status, 3, 4) for status in ("failed_test", "runtime_error", "timeout")]
+    assert found == [0.75] * 3
+    assert execution_reward(ExecutionReward(partial_credit=0.5), "runtime_error", 3, 4) == -0.6
+
+
+def test_tables_are_accepted_exactly_where_enumeration_finds_no_wrong_program_above_a_right_one() -> None:
+    """Against every status, share of tests and time: with 10^6 tests the share comes as near 1 as matters."""
+    accepted = refused = 0
+    for failed, credit, weight, floor, cap, every, late in itertools.product(
+        (-0.5, 0.0, 0.4),
+        (0.0, 0.5, 1.0, 1.3),
+        (0.0, 0.2, 0.9),
+        (0.25, 1.0),
+        (1.0, 4.0),
+        (False, True),
+        (0.0, 0.3),
+    ):
+        options = {
+            "failed_test": failed,
+            "partial_credit": credit,
+            "efficiency_weight": weight,
+            "ratio_floor": floor,
+            "ratio_cap": cap,
+            "credit_failures": every,
+            "timeout": late,
+        }
+        # Built past the check, so that the order is counted and not believed.
+        table = object.__new__(ExecutionReward)
+        for name, value in {**_defaults(), **options}.items():
+            object.__setattr__(table, name, value)
+        counts = [(n - 1, n) for n in (1, 2, 10, 10**6)] + [(0, 3)]
+        wrong = [execution_reward(table, status, *count) for status in STATUSES[:-1] for count in counts]
+        right = [execution_reward(table, "passed", 3, 3, t, 1.0) for t in (1e-9, 0.5, 1.0, 2.0, 3.0, 1e9)]
+        right.append(execution_reward(table, "passed", 3, 3))
+        ordered = min(right) > max(wrong)  # type: ignore[type-var]
+        try:
+            ExecutionReward(**options)  # type: ignore[arg-type]
+        except CodealignError:
+            refused += 1
+            assert not ordered, options
+        else:
+            accepted += 1
+            assert ordered, options
+    assert accepted > 50 and refused > 50
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(ExecutionReward)}

@@ -1,0 +1,1 @@
+"""Training on answers that were drawn and scored before: RRHF and RAFT."""

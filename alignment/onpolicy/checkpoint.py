@@ -1,0 +1,199 @@
+"""Checkpoints that are whole or not there: written aside, hashed, renamed; the newest whole one is found.
+
+A folder `checkpoint-N` holds the trained weights, optimiser and schedule, the random states of every process,
+and `state.json`: steps done, KL controller, running rewards, the window of failed rewards, figures not yet
+logged. The position in the prompts is the step's number. `manifest.json` is written last and names the hash
+of every other file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from codegen_eval.errors import CodealignError
+from codegen_eval.files import write_whole
+
+MANIFEST = "manifest.json"
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.pt", "state.json"
+PREFIX = "checkpoint-"
+ASIDE = ".part-"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a checkpoint holds for one process.
+
+    Attributes:
+        weights: Trained parameters by name.
+        optimizer: Of optimiser and schedule.
+        state: Everything else that all processes share.
+        figures: Not yet logged, of this process.
+    """
+
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+    figures: dict[str, Any]
+
+
+def place(folder: Path, step: int) -> Path:
+    """Where a checkpoint is written before it is whole."""
+    return folder / f"{ASIDE}{PREFIX}{step}"
+
+
+def begin(folder: Path, step: int) -> Path:
+    """An empty folder to write a checkpoint into; what a kill left of an earlier attempt is removed."""
+    for left in folder.glob(f"{ASIDE}*"):
+        shutil.rmtree(left)
+    part = place(folder, step)
+    part.mkdir(parents=True)
+    return part
+
+
+def write(
+    part: Path, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Writes what one process has for all of them."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, part / WEIGHTS)
+    torch.save(dict(optimizer), part / OPTIMIZER)
+    (part / STATE).write_text(json.dumps(state, sort_keys=True))
+
+
+def write_process(part: Path, process: int, figures: Mapping[str, Any]) -> None:
+    """Writes what each process has by itself: the states of its random generators, figures not yet logged."""
+    name, keys, place, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), place, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    torch.save(states, part / f"random-{process}.pt")
+    (part / f"figures-{process}.json").write_text(json.dumps(figures))
+
+
+def finish(part: Path, limit: int) -> Path:
+    """Hashes, flushes and renames a written checkpoint, and removes those beyond `limit`.
+
+    Args:
+        part: As `begin` gave it.
+        limit: Checkpoints to keep, this one among them.
+    """
+    names = sorted(entry.name for entry in part.iterdir())
+    for name in names:
+        _flush(part / name)
+    hashes = {name: _hash(part / name) for name in names}
+    write_whole(part / MANIFEST, [json.dumps(hashes, indent=1).encode()])
+    whole = part.with_name(part.name.removeprefix(ASIDE))
+    old = part.with_name(f"{part.name}.old")
+    if whole.exists():  # a broken one, or one that the same step made before
+        whole.rename(old)
+    part.rename(whole)
+    _flush(whole.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    for number in sorted(_numbered(whole.parent))[:-limit]:
+        shutil.rmtree(whole.parent / f"{PREFIX}{number}")
+    return whole
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint whose every file is as it was written; None where there is none."""
+    for number in sorted(_numbered(folder), reverse=True):
+        path = folder / f"{PREFIX}{number}"
+        if is_whole(path):
+            return path
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every file that the manifest names is there with its hash."""
+    try:
+        hashes = json.loads((path / MANIFEST).read_text())
+        return bool(hashes) and all(_hash(path / name) == value for name, value in hashes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def read(path: Path, process: int) -> Saved:
+    """A whole checkpoint; sets the random states of this process.
+
+    Raises:
+        CodealignError: If another number of processes wrote it.
+    """
+    from safetensors.torch import load_file
+
+    generators = path / f"random-{process}.pt"
+    if not generators.exists():
+        raise CodealignError(
+            f"{path} was written by {len(list(path.glob('random-*.pt')))} processes and has nothing for "
+            f"process {process}: go on with as many as before"
+        )
+    states = torch.load(generators, weights_only=True)
+    torch.set_rng_state(states["torch"])
+    name, keys, place, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    optimizer = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
+    state, figures = (json.loads((path / name).read_text()) for name in (STATE, f"figures-{process}.json"))
+    return Saved(load_file(path / WEIGHTS), optimizer, state, figures)
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copies weights into the trained parameters of the same names.
+
+    Raises:
+        CodealignError: If names or shapes differ: another model or critic wrote them.
+    """
+    own = trained(module)
+    if own.keys() != weights.keys():
+        odd = sorted(own.keys() ^ weights.keys())
+        raise CodealignError(
+            f"the checkpoint has other weights than this model ({', '.join(odd[:3])} and so on): start anew "
+            "with --overwrite"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != weights[name].shape:
+                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
+            parameter.copy_(weights[name])
+
+
+def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _numbered(folder: Path) -> list[int]:
+    found = (path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*"))
+    return [int(number) for number in found if number.isdigit()]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

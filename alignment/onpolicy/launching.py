@@ -1,0 +1,102 @@
+"""What a run stands on: processes, optimiser, schedule, trackers."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignment.onpolicy.options import OnPolicyConfig
+from alignment.onpolicy.policy import ActorCritic
+from codegen_eval.errors import CodealignError, unknown
+
+SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
+TRACKERS = ("tensorboard", "wandb", "trackio")
+
+
+def trackers(report_to: str) -> list[str]:
+    """The trackers that `report_to` names.
+
+    Raises:
+        CodealignError: For an unknown one, or one that is not installed.
+    """
+    names = [name.strip() for name in report_to.split(",") if name.strip() not in ("", "none")]
+    for name in names:
+        if name not in TRACKERS:
+            raise unknown("tracker", name, (*TRACKERS, "none"))
+        if find_spec(name) is None:
+            raise CodealignError(f"report_to {name}: it is not installed; pip install {name}, or set none")
+    return names
+
+
+def accelerator_for(config: OnPolicyConfig, folder: Path | None) -> Any:
+    """The Accelerator of these processes, its trackers started.
+
+    Raises:
+        CodealignError: For trackers that are not there, bf16 where it cannot be, or weights divided over
+            processes.
+    """
+    from accelerate import Accelerator
+
+    names = trackers(config.report_to)
+    accelerator = Accelerator(
+        cpu=config.use_cpu,
+        mixed_precision="bf16" if config.bf16 else "no",
+        log_with=names or None,
+        project_dir=None if folder is None else str(folder),
+    )
+    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise CodealignError(
+            f"on-policy training runs on one process or data parallel (got {kind}): take --accelerate single "
+            "or ddp, and adapters (use_peft) where the whole model does not fit"
+        )
+    if names:
+        plain = {k: v for k, v in vars(config).items() if isinstance(v, int | float | str | bool)}
+        accelerator.init_trackers("codealign", plain)
+    return accelerator
+
+
+def optimizer_for(module: ActorCritic, config: OnPolicyConfig, value_rate: float | None) -> Any:
+    """AdamW over four groups: policy and critic, each with and without weight decay.
+
+    Args:
+        module: Policy and critic.
+        config: Rates and moments.
+        value_rate: The critic's learning rate; None for the policy's.
+    """
+    policy, critic = module.groups()
+    if not policy:
+        raise CodealignError("the policy has no weights to train: every parameter is frozen")
+    groups = []
+    for part, parameters, rate in (
+        ("policy", policy, config.learning_rate),
+        ("critic", critic, value_rate or config.learning_rate),
+    ):
+        for decayed in (True, False):
+            # Biases and norms are vectors.
+            chosen = [p for p in parameters if (p.dim() > 1) == decayed]
+            if chosen:
+                decay = config.weight_decay if decayed else 0.0
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "part": part})
+    return torch.optim.AdamW(
+        groups, betas=(config.adam_beta1, config.adam_beta2), eps=config.adam_epsilon, foreach=False
+    )
+
+
+def schedule_for(optimizer: Any, config: OnPolicyConfig) -> Any:
+    """A schedule of transformers over training steps.
+
+    Raises:
+        CodealignError: For a name that is not supported, or warm-up in a schedule without one.
+    """
+    from transformers import get_scheduler
+
+    name = config.lr_scheduler_type
+    if name not in SCHEDULES:
+        raise unknown("lr_scheduler_type", name, SCHEDULES)
+    if config.warmup_steps and name == "constant":
+        raise CodealignError("warmup_steps does nothing in the schedule constant: take constant_with_warmup")
+    return get_scheduler(name, optimizer, config.warmup_steps, config.max_steps)
