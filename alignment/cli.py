@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rank": ("codegen_eval.commands.rank", "rank the programs of each problem by their pass matrix"),
     "pairs": ("codegen_eval.commands.pairs", "turn rankings into preference pairs in TRL's format"),
     "generate-data": ("codegen_eval.commands.generate_data", "prompts to a datasets folder, in one job"),
+    "score": ("alignment.offpolicy.score_command", "score drawn answers by any reward, to train on them"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
     "inspect-data": (
         "alignment.inspect_command",

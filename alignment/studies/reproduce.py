@@ -12,6 +12,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.overoptimization",
         "reward ensembles against overoptimisation by best-of-n, in miniature, with controls",
     ),
+    "remax": (
+        "alignment.studies.remax",
+        "ReMax against REINFORCE and PPO on a task of minutes, and when its baseline lowers variance",
+    ),
     "b4": (
         "alignment.studies.b4",
         "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",
