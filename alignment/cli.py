@@ -115,7 +115,8 @@ def guarded(entry: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
             raise
         if os.environ.get("CODEALIGN_DEBUG") == "1":
             traceback.print_exc()
-        return _fail(_describe(error))
+        # A run that wants to be started again says so by a status of its own.
+        return _fail(_describe(error), getattr(error, "status", FAILED))
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -167,9 +168,9 @@ def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = FAILED) -> int:
     print(f"codealign: {message}", file=sys.stderr)
-    return FAILED
+    return status
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
