@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate-data": ("codegen_eval.commands.generate_data", "prompts to a datasets folder, in one job"),
     "score": ("alignment.offpolicy.score_command", "score drawn answers by any reward, to train on them"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
+    "status": ("alignment.status_command", "what the processes of a training run do, and what happened"),
     "inspect-data": (
         "alignment.inspect_command",
         "rows of training data as tokens, with their masks in colour",
@@ -116,7 +117,8 @@ def guarded(entry: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
             raise
         if os.environ.get("CODEALIGN_DEBUG") == "1":
             traceback.print_exc()
-        return _fail(_describe(error))
+        # A run that wants to be started again says so by a status of its own.
+        return _fail(_describe(error), getattr(error, "status", FAILED))
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -168,9 +170,9 @@ def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = FAILED) -> int:
     print(f"codealign: {message}", file=sys.stderr)
-    return FAILED
+    return status
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:

@@ -73,8 +73,9 @@ def run(argv: Sequence[str]) -> RunDir:
         options=options,
         peft_config=adapters(arguments.model),
     )
-    trainer.add_callback(RunLog(directory, arguments.training.beta if trainer.plain else None))
-    train(directory, trainer, len(pairs))
+    beta = arguments.training.beta if trainer.plain else None
+    trainer.add_callback(RunLog(directory, beta, hashes=arguments.health.checkpoint_hashes))
+    train(directory, trainer, len(pairs), arguments.health)
     return directory
 
 

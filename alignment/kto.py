@@ -53,8 +53,8 @@ def run(argv: Sequence[str]) -> RunDir:
         options=options,
         peft_config=adapters(arguments.model),
     )
-    trainer.add_callback(RunLog(directory, None))
-    train(directory, trainer, len(rows))
+    trainer.add_callback(RunLog(directory, None, hashes=arguments.health.checkpoint_hashes))
+    train(directory, trainer, len(rows), arguments.health)
     return directory
 
 

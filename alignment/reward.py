@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.cli import guarded
+from alignment.health.options import NAMES as HEALTH_OPTIONS
 from alignment.train_command import STATUS_FILE
 from codegen_eval.runs import RunDir
 
@@ -34,6 +35,7 @@ _NOT_IDENTITY = (
     "model_name_or_path",
     "logging_steps",
     "save_steps",
+    *HEALTH_OPTIONS,
 )
 # Of one prompt's answers under another prompt; more would only cost time.
 _STRANGE = 500
@@ -132,14 +134,16 @@ def _member(number: int, seeds: Any, train: list[Pair], options: Arguments, dire
         own_head=options.options.vary_head,
         autocast_adapter=plugin is None or plugin.zero_stage != 3,
     )
-    log = MemberLog(number, directory.log if directory is not None else _silent)
+    write, hashes = directory.log if directory is not None else _silent, options.health.checkpoint_hashes
+    log = MemberLog(number, write, hashes=hashes)
     arguments = member_arguments(options.training, seeds, checkpoints)
     trainer, dropped = make_trainer(
         model, tokenizer, arguments, train, reward_l2=options.options.reward_l2, callbacks=[log]
     )
     if number == 0 and trainer.is_world_process_zero():
         announce(trainer)
-    train_member(trainer, checkpoints, target, MemberNote(arguments.max_length, seeds), tokenizer)
+    note = MemberNote(arguments.max_length, seeds)
+    train_member(trainer, checkpoints, target, note, tokenizer, options.health)
     release(trainer)
     return dropped
 

@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from alignment.health.restart import restarting
+from alignment.launch_options import launcher_flags, run_directory
 from alignment.resources import recipe_path
 from codegen_eval.errors import CodealignError, unknown
 
@@ -27,6 +29,15 @@ METHODS: dict[str, str] = {
     "raft": "RAFT, or rejection-sampling fine-tuning, on the same data: imitate the best of each prompt",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
 }
+
+LAUNCH_OPTIONS: tuple[tuple[str, type, str], ...] = (
+    ("num_processes", int, "processes of the whole job, all machines together"),
+    ("num_machines", int, "machines of the job; start the same command on each"),
+    ("machine_rank", int, "this machine's number, from 0"),
+    ("main_process_ip", str, "address of machine 0, which the others reach"),
+    ("main_process_port", int, "a free port of machine 0"),
+)
+"""Options that go to Accelerate's launcher: name, type, help."""
 
 STATUS_FILE = "CODEALIGN_STATUS_FILE"
 """Environment variable: the file to which a trainer writes its exit status."""
@@ -60,17 +71,44 @@ def main(argv: Sequence[str]) -> int:
         description=f"Trains by accelerate launch. Methods:\n{methods}",
         epilog="All other options override the recipe's keys, e.g. --learning_rate 1e-5.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("method", help="what to train by")
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the recipe (YAML)")
     parser.add_argument(
         "--accelerate", default="single", metavar="NAME|FILE", help="launch configuration (default: single)"
     )
+    for name, kind, text in LAUNCH_OPTIONS:
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument(
+        "--max-restarts",
+        "--max_restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start the job again up to N times when it fails for a reason that a restart can mend",
+    )
     arguments, overrides = parser.parse_known_args(argv)
-    return launch(arguments.method, arguments.config, overrides, accelerate=arguments.accelerate)
+    options = {name: getattr(arguments, name) for name, *_ in LAUNCH_OPTIONS}
+    return launch(
+        arguments.method,
+        arguments.config,
+        overrides,
+        accelerate=arguments.accelerate,
+        options={name: value for name, value in options.items() if value is not None},
+        max_restarts=arguments.max_restarts,
+    )
 
 
-def launch(method: str, config: Path, overrides: Sequence[str] = (), *, accelerate: str = "single") -> int:
+def launch(
+    method: str,
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    accelerate: str = "single",
+    options: Mapping[str, int | str] | None = None,
+    max_restarts: int = 0,
+) -> int:
     """Trains in processes of its own and waits for them.
 
     Args:
@@ -78,25 +116,36 @@ def launch(method: str, config: Path, overrides: Sequence[str] = (), *, accelera
         config: The recipe's YAML file.
         overrides: Command-line options that win over the recipe's keys.
         accelerate: Name of a file in `recipes/accelerate`, or the path of an Accelerate configuration.
+        options: Values of `LAUNCH_OPTIONS` that win over the launch configuration's.
+        max_restarts: How often a job that failed is started again (see `health.restart`).
 
     Returns:
         The trainer's exit status, or the launcher's where the trainer left none; 128 + n if signal n ended
         it.
 
     Raises:
-        CodealignError: For an unknown method, a missing recipe or launch configuration.
+        CodealignError: For an unknown method, a missing recipe or launch configuration, numbers of processes
+            and machines that do not fit each other.
         KeyboardInterrupt: If this process was interrupted; the job has ended by then.
     """
     if method not in METHODS:
         raise unknown("training method", method, METHODS)
     if not config.is_file():
         raise CodealignError(f"no such recipe: {config}")
+    if max_restarts < 0:
+        raise CodealignError(f"--max-restarts must be 0 or more (given: {max_restarts})")
     given = Path(accelerate)
     launcher = given if given.suffix == ".yaml" else recipe_path(f"accelerate/{accelerate}.yaml")
     if not launcher.is_file():
         raise CodealignError(f"no such Accelerate configuration: {launcher}")
-    command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher)]
+    flags = launcher_flags(launcher, options or {})
+    command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher), *flags]
     command += ["-m", f"alignment.{method}", "--config", str(config), *overrides]
+    return restarting(lambda: _run(command), max_restarts, run_directory(config, overrides))
+
+
+def _run(command: Sequence[str]) -> int:
+    """Runs the launcher once; returns the job's exit status."""
     with tempfile.TemporaryDirectory(prefix="codealign-") as folder:
         note = Path(folder) / "status"
         with _group(command, {**os.environ, STATUS_FILE: str(note)}) as process:

@@ -6,10 +6,12 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from alignment.health.options import HealthOptions
+from alignment.processes import check_processes, launch_flags
 from codegen_eval.errors import CodealignError, unknown
 
 
@@ -24,6 +26,7 @@ class Arguments:
         options: Ours.
         given: The keys that were set, by recipe or flag.
         overwrite: Whether to start the run anew.
+        health: Options of run health.
     """
 
     script: Any
@@ -32,6 +35,7 @@ class Arguments:
     options: Any
     given: dict[str, Any]
     overwrite: bool
+    health: HealthOptions = field(default_factory=HealthOptions)
 
 
 def parse(argv: Sequence[str], config_class: type, options_class: type) -> Arguments:
@@ -49,7 +53,7 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
     from trl import ModelConfig, ScriptArguments, TrlParser
 
     words = [word for word in argv if word != "--overwrite"]
-    classes = (ScriptArguments, config_class, ModelConfig, options_class)
+    classes = (ScriptArguments, config_class, ModelConfig, options_class, HealthOptions)
     known = {part.name for cls in classes for part in fields(cls)}
     given = _given(words)
     for key in given:
@@ -61,7 +65,7 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parts = TrlParser(classes).parse_args_and_config(words)
+            parts = TrlParser(classes).parse_args_and_config([*words, *launch_flags(given)])
     except CodealignError:
         raise
     except (ValueError, TypeError) as error:
@@ -72,9 +76,10 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
         # The parser prints all its options first; what is wrong stands last.
         reason = (said.getvalue().strip().splitlines() or ["?"])[-1].partition("error: ")[2]
         raise CodealignError(f"the training options do not fit: {reason}") from None
-    script, training, model, options = parts
+    script, training, model, options, health = parts
     _check_numbers(training)
-    return Arguments(script, training, model, options, given, "--overwrite" in argv)
+    check_processes(training)
+    return Arguments(script, training, model, options, given, "--overwrite" in argv, health)
 
 
 def _check_numbers(training: Any) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment.cli import guarded
+from alignment.health.options import NAMES as HEALTH_OPTIONS
+from alignment.health.options import HealthOptions
 from alignment.preference.arguments import Arguments
 from alignment.train_command import STATUS_FILE
 from codegen_eval.errors import CodealignError
@@ -25,6 +27,7 @@ _NOT_IDENTITY = (
     "logging_steps",
     "save_steps",
     "reference_cache",
+    *HEALTH_OPTIONS,
 )
 
 
@@ -46,22 +49,23 @@ def open_run(arguments: Arguments, command: str) -> RunDir:
         return RunDir.open(path, command, identity, overwrite=arguments.overwrite, inputs=inputs)
 
 
-def train(directory: RunDir, trainer: Any, rows: int) -> None:
+def train(directory: RunDir, trainer: Any, rows: int, health: HealthOptions | None = None) -> None:
     """Trains, or goes on from the last whole checkpoint, and saves the model.
 
     Args:
         directory: The run directory.
         trainer: A trainer of ours.
         rows: Number of rows of the data before long ones were dropped.
+        health: What is watched.
 
     Raises:
         CodealignError: For a full disk or too little memory, with what to do about it.
     """
     from transformers import PrinterCallback
 
+    from alignment.health.attach import resume_point, watched
     from alignment.memory import announce
     from alignment.preference.logprobs import CHUNK
-    from alignment.preference.runlog import last_whole_checkpoint
 
     trainer.remove_callback(PrinterCallback)  # RunLog prints the same in fewer words
     if trainer.dropped:
@@ -73,8 +77,12 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
         vocabulary = trainer.model.config.get_text_config().vocab_size
         rows_at_once = CHUNK.get(trainer.args.device.type, CHUNK["cuda"]) // vocabulary
         announce(trainer, logit_rows=max(1, rows_at_once))
-    checkpoint = last_whole_checkpoint(directory.path)
-    with full_disk_named(directory.path), memory_named(trainer.args):
+    checkpoint = resume_point(directory.path)
+    with (
+        full_disk_named(directory.path),
+        memory_named(trainer.args),
+        watched(trainer, directory.path, health),
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model(str(directory.path / "model"))
     if trainer.is_world_process_zero():
@@ -164,7 +172,8 @@ def entry_point(run: Callable[[Sequence[str]], RunDir], argv: Sequence[str] | No
             # Libraries' progress bars are noise in a log; ours are lines. Read when tqdm is imported.
             os.environ.setdefault("TQDM_DISABLE", "1")
         directory = run(words)
-        print(f"model: {directory.path / 'model'}")
+        if os.environ.get("RANK", "0") == "0":
+            print(f"model: {directory.path / 'model'}")
         return 0
 
     status = guarded(command, list(sys.argv[1:] if argv is None else argv))

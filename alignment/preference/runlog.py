@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from alignment.health.attach import seal_checkpoint
 from codegen_eval.runs import RunDir
-
-WHOLE = "complete"
-"""File in a checkpoint folder that is written last: a folder without it was torn by a kill."""
 
 LOG_RATIO_FLOOR = -15.0
 """Nats: rejected programs pushed this far below the reference go with models that forget how to write
@@ -30,10 +27,12 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         run: The run directory.
         beta: What the rewards were multiplied with where log ratios are not reported themselves; None where
             rewards are no log ratios.
+        hashes: Whether a checkpoint's manifest has hashes beside sizes.
     """
 
-    def __init__(self, run: RunDir, beta: float | None) -> None:
+    def __init__(self, run: RunDir, beta: float | None, *, hashes: bool = True) -> None:
         self.run = run
+        self.hashes = hashes
         self.beta = beta
         self.warned: set[str] = set()
         self.first: float | None = None
@@ -89,11 +88,4 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called when a checkpoint folder is written."""
-        if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; None when there is none."""
-    whole = [p.parent for p in folder.glob(f"checkpoint-*/{WHOLE}")]
-    return max(whole, key=lambda p: int(p.name.removeprefix("checkpoint-")), default=None)
+        seal_checkpoint(args, state, hashes=self.hashes)

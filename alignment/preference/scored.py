@@ -161,7 +161,17 @@ class Scored(ABC):
             if self.accelerator.is_main_process:
                 stored.save(path, columns)
             self.accelerator.wait_for_everyone()
+        self._release_engine()
         return stored.joined(dataset, columns)
+
+    def _release_engine(self) -> None:
+        """Takes the scoring engine's hooks off the model: training makes an engine of its own on it.
+
+        Under ZeRO-3 both would fetch and count each module, and the first step would fail.
+        """
+        if self._precompute_engine is not None:
+            self._precompute_engine.destroy()
+            self._precompute_engine = None
 
     def _computed(self, dataset: Dataset, batch_size: int) -> dict[str, stored.Column]:
         """The reference's values of all rows, worked out by all processes together."""

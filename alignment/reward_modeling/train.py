@@ -20,8 +20,9 @@ from typing import Any
 from transformers import PrinterCallback, TrainerCallback
 from trl import RewardTrainer
 
+from alignment.health.attach import resume_point, seal_checkpoint, watched
+from alignment.health.options import HealthOptions
 from alignment.preference.job import full_disk_named, memory_named
-from alignment.preference.runlog import WHOLE, last_whole_checkpoint
 from alignment.reward_modeling.data import Pair, token_rows
 from alignment.reward_modeling.members import MemberNote, Seeds
 
@@ -47,8 +48,9 @@ class PairwiseTrainer(RewardTrainer):  # type: ignore[misc]
 class MemberLog(TrainerCallback):  # type: ignore[misc]
     """Writes a member's log rows, says them in one line, and marks whole checkpoints."""
 
-    def __init__(self, member: int, log: Log) -> None:
+    def __init__(self, member: int, log: Log, *, hashes: bool = True) -> None:
         self.member = member
+        self.hashes = hashes
         self.write = log
         self.started = time.perf_counter()
 
@@ -68,8 +70,7 @@ class MemberLog(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called when a checkpoint folder is written."""
-        if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+        seal_checkpoint(args, state, hashes=self.hashes)
 
 
 def member_arguments(training: Any, seeds: Seeds, folder: Path) -> Any:
@@ -110,13 +111,25 @@ def make_trainer(
     return trainer, dropped
 
 
-def train_member(trainer: Any, checkpoints: Path, target: Path, note: MemberNote, tokenizer: Any) -> None:
+def train_member(
+    trainer: Any,
+    checkpoints: Path,
+    target: Path,
+    note: MemberNote,
+    tokenizer: Any,
+    health: HealthOptions | None = None,
+) -> None:
     """Trains, or goes on from the last whole checkpoint, and leaves the member in `target`.
 
-    The note is written last; the checkpoints are removed after it.
+    The note is written last; the checkpoints are removed after it. The run's folder, two above the
+    checkpoints, gets the beats.
     """
-    checkpoint = last_whole_checkpoint(checkpoints)
-    with full_disk_named(checkpoints.parent.parent), memory_named(trainer.args):
+    checkpoint, run = resume_point(checkpoints), checkpoints.parent.parent
+    with (
+        full_disk_named(run),
+        memory_named(trainer.args),
+        watched(trainer, run, health, checkpoints=checkpoints),
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model(str(target))
     if trainer.is_world_process_zero():
