@@ -183,7 +183,7 @@ class _Run:
             need = self.most(self.request(t, 0))
             if need > budget:
                 raise CodealignError(
-                    f"a budget of {budget} tokens a tree is smaller than one expansion, which may take {need}: "
+                    f"a budget of {budget} tokens a tree is less than one expansion, which may take {need}: "
                     f"raise it to {need} or more, or lower the breadth or the tokens of a step"
                 )
 

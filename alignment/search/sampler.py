@@ -1,4 +1,4 @@
-"""Steps of a policy for the lockstep search: what a sampler has to know, and the one over Hugging Face models.
+"""Steps of a policy for the lockstep search: where they end, and the sampler over Hugging Face models.
 
 All children of all nodes that are asked for are drawn in one batch, token ids in and token ids out. A child's
 random numbers come from its node's seed and its place alone, so a tree does not depend on those beside it: in
