@@ -1,16 +1,17 @@
-"""Search in lockstep: the trees of many prompts, one call to the sampler and one to the evaluator a level.
+"""Search in lockstep: the trees of many prompts, one call to the sampler and one to the evaluator for all.
 
 An iteration follows MCTS-DPO's code (arXiv 2405.00451): a walker goes down from the root by PUCT, expands
 every unexpanded node that it meets and goes on until a terminal node or the look-ahead depth; its path is
-then backed up. There is no roll-out policy. What is sampled for a node depends on its seed alone
-(`Tree.node_seed`), so that a batch gives the trees that one prompt after the other would give, as long as the
-sampler keeps to the seeds it is given.
+then backed up. There is no roll-out policy. Every tree goes on by itself, over as many iterations as it can,
+until it needs steps; then all trees get theirs in one call. What is sampled for a node depends on its seed
+alone (`Tree.node_seed`), so that a batch gives the trees that one prompt after the other would give, as long
+as the sampler keeps to the seeds it is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from alignment.search.duplicates import Key, merge_steps
 from alignment.search.tree import Step, Tree
@@ -21,7 +22,8 @@ from codegen_eval.errors import CodealignError
 class Request:
     """A node whose children are to be sampled: `breadth` continuations of `prefix`, with its own seed.
 
-    `depth` counts from the present root; at `last` the answer has to be brought to its end in one step.
+    `depth` counts from the present root; at `last` the answer has to be brought to its end in one step;
+    `answered` says how many tokens at the end of `prefix` belong to the answer.
     """
 
     tree: int
@@ -32,6 +34,7 @@ class Request:
     seed: int
     depth: int
     last: bool
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,13 @@ class Candidate:
     step: Step
     parent_depth: int
     parent_reward: float
+    answered: int = 0
 
 
 Sampler = Callable[[Sequence[Request]], Sequence[Sequence[Step]]]
 Evaluator = Callable[[Sequence[Candidate]], Sequence[float | None]]
+Most = Callable[[Request], int]
+"""The most tokens that a sampler would sample for a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class SearchOptions:
         virtual_loss: What a walker on the way takes off a child's Q.
         force_end: Whether a node at the depth limit gets one child that runs to the end, as in the authors'
             `force_terminating_on_depth_limit`; the sampler is told by `Request.last`.
+        tokens: Most tokens sampled for one tree, all its searches together; None for no limit. A tree takes
+            no further path once an expansion could exceed it, so what it becomes does not depend on others.
     """
 
     iterations: int = 16
@@ -74,6 +82,7 @@ class SearchOptions:
     c_puct: float = 1.0
     virtual_loss: float = 1.0
     force_end: bool = False
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("iterations", "breadth", "depth_limit", "walkers"):
@@ -81,6 +90,8 @@ class SearchOptions:
                 raise CodealignError(f"{name} is {getattr(self, name)}: give 1 or more")
         if self.root_breadth is not None and self.root_breadth < 1:
             raise CodealignError(f"root_breadth is {self.root_breadth}: give 1 or more, or none")
+        if self.tokens is not None and self.tokens < 1:
+            raise CodealignError(f"tokens is {self.tokens}: give 1 or more, or none for no limit")
         if self.c_puct < 0 or self.virtual_loss < 0:
             raise CodealignError("c_puct and virtual_loss must be 0 or more")
 
@@ -93,6 +104,7 @@ def search(
     *,
     key: Key,
     texts: Sequence[str] | None = None,
+    most: Most | None = None,
 ) -> int:
     """Runs all iterations from each tree's root, in place; gives the number of tokens that were sampled.
 
@@ -104,77 +116,201 @@ def search(
         options: See `SearchOptions`.
         key: What makes siblings equal (`duplicates.by_text`, `by_program`, ...).
         texts: Of the prompts, for key and evaluator; empty strings where None.
+        most: What `options.tokens` needs to know of the sampler.
 
     Raises:
-        CodealignError: Where sampler or evaluator give another number of answers than they were asked for.
+        CodealignError: Where sampler or evaluator give another number of answers than they were asked for,
+            or `options.tokens` does not allow the first expansion.
     """
     texts = [""] * len(trees) if texts is None else texts
     if len(texts) != len(trees):
         raise CodealignError(f"{len(trees)} trees need as many texts, got {len(texts)}")
-    tokens = 0
-    for start in range(0, options.iterations, options.walkers):
-        value_unknown(trees, evaluate, texts)
-        number = min(options.walkers, options.iterations - start)
-        tokens += _round(trees, number, sample, evaluate, options, key, texts)
+    run = _Run(trees, sample, evaluate, options, key, texts, _allowance(options, most))
+    run.check_first()
+    tokens = run.all()
     value_unknown(trees, evaluate, texts)
     return tokens
 
 
-def _round(
-    trees: Sequence[Tree],
-    number: int,
-    sample: Sampler,
-    evaluate: Evaluator,
-    options: SearchOptions,
-    key: Key,
-    texts: Sequence[str],
-) -> int:
-    """One path of each walker of each tree, level by level."""
-    paths = [(t, [tree.root]) for t, tree in enumerate(trees) for _ in range(number)]
-    tokens, moving = 0, paths
-    while moving:
-        moving = [(t, path) for t, path in moving if not _ended(trees[t], path, options)]
-        frontier = dict.fromkeys((t, path[-1]) for t, path in moving if not trees[t]["count"][path[-1]])
-        requests = [_request(trees[t], t, node, options, texts[t]) for t, node in frontier]
-        tokens += _expand(trees, requests, sample, evaluate, key)
-        for t, path in moving:
-            child = trees[t].select(path[-1], c_puct=options.c_puct, virtual_loss=options.virtual_loss)
-            trees[t]["pending"][child] += 1
-            path.append(child)
-    for t, path in paths:
-        for node in path[1:]:
-            trees[t]["pending"][node] -= 1
-        trees[t].backup(path)
-    return tokens
+def _allowance(options: SearchOptions, most: Most | None) -> Most:
+    if options.tokens is None:
+        return lambda _: 0
+    if most is None:
+        raise CodealignError(
+            f"a budget of {options.tokens} tokens needs `most`: what a request of the sampler can cost"
+        )
+    return most
 
 
-def _ended(tree: Tree, path: list[int], options: SearchOptions) -> bool:
-    limit = options.depth_limit + options.force_end
-    return bool(tree["terminal"][path[-1]]) or len(path) > limit
+@dataclass(slots=True)
+class _State:
+    """Where one tree stands: iterations left, paths of the present round, whether R was asked for anew."""
+
+    left: int
+    paths: list[list[int]] = field(default_factory=list)
+    asked: bool = False
 
 
-def _request(tree: Tree, t: int, node: int, options: SearchOptions, text: str) -> Request:
-    depth = int(tree["depth"][node] - tree["depth"][tree.root])
-    last = options.force_end and depth == options.depth_limit
-    breadth = options.root_breadth if node == tree.root and options.root_breadth else options.breadth
-    return Request(
-        tree=t,
-        node=node,
-        prefix=tree.prefix(node),
-        text=text + "".join(tree.texts[step] for step in tree.path(node)),
-        breadth=1 if last else breadth,
-        seed=tree.node_seed(node),
-        depth=depth,
-        last=last,
-    )
+class _Run:
+    """One search: its arguments, where each tree stands, and the trees whose budget is spent."""
+
+    def __init__(
+        self,
+        trees: Sequence[Tree],
+        sample: Sampler,
+        evaluate: Evaluator,
+        options: SearchOptions,
+        key: Key,
+        texts: Sequence[str],
+        most: Most,
+    ) -> None:
+        self.trees = trees
+        self.sample = sample
+        self.evaluate = evaluate
+        self.options = options
+        self.key = key
+        self.texts = texts
+        self.most = most
+        self.states = [_State(options.iterations) for _ in trees]
+        self.spent: set[int] = set()
+
+    def check_first(self) -> None:
+        """Refuses a budget with which nothing could be sampled at all."""
+        budget = self.options.tokens
+        for t, tree in enumerate(self.trees):
+            if budget is None or len(tree) > 1 or tree["terminal"][0]:
+                continue
+            need = self.most(self.request(t, 0))
+            if need > budget:
+                raise CodealignError(
+                    f"a budget of {budget} tokens a tree is less than one expansion, which may take {need}: "
+                    f"raise it to {need} or more, or lower the breadth or the tokens of a step"
+                )
+
+    def all(self) -> int:
+        """Every iteration of every tree; gives the sampled tokens."""
+        tokens = 0
+        while True:
+            doubtful = [t for t, state in enumerate(self.states) if state.asked]
+            if doubtful:
+                trees, texts = [self.trees[t] for t in doubtful], [self.texts[t] for t in doubtful]
+                value_unknown(trees, _numbered(self.evaluate, doubtful), texts)
+            needed = [(t, node) for t in range(len(self.trees)) for node in self.advance(t)]
+            if needed:
+                requests = [self.request(t, node) for t, node in needed]
+                tokens += self.expand(self.affordable(requests))
+            elif not any(state.asked for state in self.states):
+                return tokens
+
+    def advance(self, t: int) -> list[int]:
+        """Goes on with one tree until it needs steps; the nodes that need them, none where it is done.
+
+        Where a value is missing it stops once before each round, with `asked` set.
+        """
+        tree, state = self.trees[t], self.states[t]
+        while True:
+            if not state.paths:
+                if not state.left or t in self.spent:
+                    return []
+                if not state.asked and not tree["known"].all():
+                    state.asked = True
+                    return []
+                state.asked = False
+                number = min(self.options.walkers, state.left)
+                state.left -= number
+                state.paths = [[tree.root] for _ in range(number)]
+            if nodes := self.descend(t):
+                return nodes
+            self.back_up(t)
+
+    def descend(self, t: int) -> list[int]:
+        """Moves every walker of a tree down to its end or to an unexpanded node; gives these nodes."""
+        tree, options = self.trees[t], self.options
+        moving = self.states[t].paths
+        while moving:
+            moving = [path for path in moving if not _ended(tree, path, options) and tree["count"][path[-1]]]
+            for path in moving:
+                child = tree.select(path[-1], c_puct=options.c_puct, virtual_loss=options.virtual_loss)
+                tree["pending"][child] += 1
+                path.append(child)
+        if t in self.spent:
+            return []
+        open_paths = [path for path in self.states[t].paths if not _ended(tree, path, options)]
+        return list(dict.fromkeys(path[-1] for path in open_paths))
+
+    def back_up(self, t: int) -> None:
+        """Ends a tree's round."""
+        tree, state = self.trees[t], self.states[t]
+        for path in state.paths:
+            for node in path[1:]:
+                tree["pending"][node] -= 1
+            tree.backup(path)
+        state.paths = []
+
+    def affordable(self, requests: Sequence[Request]) -> list[Request]:
+        """The requests that no tree's budget forbids, whatever the others of this call will cost."""
+        budget = self.options.tokens
+        if budget is None:
+            return list(requests)
+        granted: list[Request] = []
+        reserved: dict[int, int] = {}
+        for request in requests:
+            need = reserved.get(request.tree, self.trees[request.tree].sampled) + self.most(request)
+            if need > budget:
+                self.spent.add(request.tree)
+            else:
+                reserved[request.tree] = need
+                granted.append(request)
+        return granted
+
+    def request(self, t: int, node: int) -> Request:
+        """What the sampler is asked for below a node."""
+        tree, options = self.trees[t], self.options
+        depth = int(tree["depth"][node] - tree["depth"][tree.root])
+        last = options.force_end and depth == options.depth_limit
+        breadth = options.root_breadth if node == tree.root and options.root_breadth else options.breadth
+        prefix = tree.prefix(node)
+        return Request(
+            tree=t,
+            node=node,
+            prefix=prefix,
+            text=self.texts[t] + "".join(tree.texts[step] for step in tree.path(node)),
+            breadth=1 if last else breadth,
+            seed=tree.node_seed(node),
+            depth=depth,
+            last=last,
+            answered=len(prefix) - len(tree.prompt),
+        )
+
+    def expand(self, requests: Sequence[Request]) -> int:
+        """Samples, merges, values and hangs in the children of all nodes; gives the sampled tokens."""
+        if not requests:
+            return 0
+        answers = self.sample(requests)
+        _check_answers(requests, answers)
+        merged = [merge_steps(r.text, steps, self.key) for r, steps in zip(requests, answers, strict=True)]
+        candidates = [
+            Candidate(r.tree, r.prefix, r.text, step, *_parent(self.trees[r.tree], r.node), r.answered)
+            for r, steps in zip(requests, merged, strict=True)
+            for step in steps
+            if step.reward is None
+        ]
+        rewards = iter(_values(self.evaluate, candidates))
+        for request, steps, all_steps in zip(requests, merged, answers, strict=True):
+            valued = [
+                step if step.reward is not None else replace(step, reward=next(rewards)) for step in steps
+            ]
+            self.trees[request.tree].expand(request.node, valued)
+            self.trees[request.tree].sampled += sum(step.cost for step in all_steps)
+        return sum(step.cost for steps in answers for step in steps)
 
 
-def _expand(
-    trees: Sequence[Tree], requests: Sequence[Request], sample: Sampler, evaluate: Evaluator, key: Key
-) -> int:
-    if not requests:
-        return 0
-    answers = sample(requests)
+def _numbered(evaluate: Evaluator, trees: Sequence[int]) -> Evaluator:
+    """The evaluator for some of the trees, whose numbers the candidates get back."""
+    return lambda candidates: evaluate([replace(c, tree=trees[c.tree]) for c in candidates])
+
+
+def _check_answers(requests: Sequence[Request], answers: Sequence[Sequence[Step]]) -> None:
     if len(answers) != len(requests):
         raise CodealignError(
             f"the sampler was asked for {len(requests)} nodes and answered for {len(answers)}"
@@ -185,18 +321,11 @@ def _expand(
                 f"the sampler gave {len(steps)} steps below node {request.node} of tree {request.tree}, "
                 f"asked for 1 to {request.breadth}"
             )
-    merged = [merge_steps(r.text, steps, key) for r, steps in zip(requests, answers, strict=True)]
-    candidates = [
-        Candidate(r.tree, r.prefix, r.text, step, *_parent(trees[r.tree], r.node))
-        for r, steps in zip(requests, merged, strict=True)
-        for step in steps
-        if step.reward is None
-    ]
-    rewards = iter(_values(evaluate, candidates))
-    for request, steps in zip(requests, merged, strict=True):
-        valued = [step if step.reward is not None else replace(step, reward=next(rewards)) for step in steps]
-        trees[request.tree].expand(request.node, valued)
-    return sum(len(step.tokens) for steps in answers for step in steps)
+
+
+def _ended(tree: Tree, path: list[int], options: SearchOptions) -> bool:
+    limit = options.depth_limit + options.force_end
+    return bool(tree["terminal"][path[-1]]) or len(path) > limit
 
 
 def value_unknown(trees: Sequence[Tree], evaluate: Evaluator, texts: Sequence[str]) -> int:
@@ -209,7 +338,9 @@ def value_unknown(trees: Sequence[Tree], evaluate: Evaluator, texts: Sequence[st
         step = Step(
             tree.tokens[node], float(tree["logp"][node]), tree.texts[node], bool(tree["terminal"][node])
         )
-        candidates.append(Candidate(t, tree.prefix(parent), before, step, *_parent(tree, parent)))
+        prefix = tree.prefix(parent)
+        answered = len(prefix) - len(tree.prompt)
+        candidates.append(Candidate(t, prefix, before, step, *_parent(tree, parent), answered))
     left = 0
     for (t, node), reward in zip(unknown, _values(evaluate, candidates), strict=True):
         if reward is None:

@@ -53,6 +53,7 @@ class Step:
         terminal: Whether the answer ends here.
         reward: R, where it is known already; None leaves it to the evaluator.
         copies: Equal samples that this one stands for.
+        sampled: Tokens that were sampled for it, with those behind its end that were cut off; None: its own.
     """
 
     tokens: tuple[int, ...]
@@ -61,6 +62,12 @@ class Step:
     terminal: bool = False
     reward: float | None = None
     copies: int = 1
+    sampled: int | None = None
+
+    @property
+    def cost(self) -> int:
+        """Tokens that were sampled for it."""
+        return len(self.tokens) if self.sampled is None else self.sampled
 
 
 @dataclass(eq=False)
@@ -76,6 +83,7 @@ class Tree:
         length_penalty: Of the priors.
         root: The node from which search goes on.
         moves: All roots so far, the present one last.
+        sampled: Tokens that were sampled for the tree, merged and cut off ones included.
         tokens: Of each node's step; those of node 0 are empty.
         texts: Likewise.
     """
@@ -87,6 +95,7 @@ class Tree:
     root_twice: bool = False
     length_penalty: float = 1.25
     root: int = 0
+    sampled: int = 0
     moves: list[int] = field(default_factory=lambda: [0])
     tokens: list[tuple[int, ...]] = field(default_factory=lambda: [()])
     texts: list[str] = field(default_factory=lambda: [""])

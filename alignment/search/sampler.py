@@ -1,0 +1,276 @@
+"""Steps of a policy for the lockstep search: where they end, and the sampler over Hugging Face models.
+
+All children of all nodes that are asked for are drawn in one batch, token ids in and token ids out. A child's
+random numbers come from its node's seed and its place alone, so a tree does not depend on those beside it: in
+float64 with sdpa attention it is the same to the last bit, one by one or in a batch. In shorter formats sums
+of another batch differ in their last digits, which now and then tips a token (docs/search.md has figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.search.kv_store import KVStore
+from alignment.search.lockstep import Request
+from alignment.search.steps import StepSplitter, token_steps
+from alignment.search.tree import Step
+from codegen_eval.errors import CodealignError
+
+_LOGP_DIGITS = 9
+_CONTEXT = 4  # tokens before a step with which it is decoded: some tokenizers drop a leading blank
+
+
+@dataclass(frozen=True, slots=True)
+class StepSampling:
+    """How steps are drawn and where they end.
+
+    Attributes:
+        splitter: Says where steps end (`steps.split_lines`, `steps.split_statements`, ...), given the text of
+            prompt and answer so far.
+        step_tokens: Most tokens sampled for a step; one that has no end by then ends there.
+        answer_tokens: Most tokens of an answer; it ends there.
+        temperature: Divides the logits; 0 is greedy. Log-probabilities are those of temperature 1.
+        top_p: Nucleus.
+        stop: Texts that end an answer; they are not part of its text.
+        trigger: The splitter is asked only once a step's text holds this, for it is called after every token;
+            both splitters end steps at line breaks. Empty: always.
+    """
+
+    splitter: StepSplitter
+    step_tokens: int = 64
+    answer_tokens: int = 512
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    trigger: str = "\n"
+
+    def __post_init__(self) -> None:
+        for name in ("step_tokens", "answer_tokens"):
+            if getattr(self, name) < 1:
+                raise CodealignError(f"{name} is {getattr(self, name)}: give 1 or more")
+        if not 0 <= self.temperature < float("inf"):
+            raise CodealignError(f"temperature is {self.temperature}: give 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise CodealignError(f"top_p is {self.top_p}: give a number above 0, at most 1")
+        if "" in self.stop:
+            raise CodealignError("a stop text is empty: it would end every answer before its first token")
+
+    def limit(self, request: Request) -> int:
+        """Most tokens of one child."""
+        left = max(self.answer_tokens - request.answered, 1)
+        return left if request.last else min(self.step_tokens, left)
+
+    def most(self, request: Request) -> int:
+        """Most tokens that a request can cost."""
+        return self.limit(request) * request.breadth
+
+
+def child_uniforms(request: Request, length: int) -> NDArray[np.float64]:
+    """Random numbers in [0, 1) of a request's children, (breadth, length), from its seed and their places."""
+    roots = [np.random.SeedSequence(request.seed, spawn_key=(place,)) for place in range(request.breadth)]
+    return np.stack([np.random.default_rng(root).random(length) for root in roots])
+
+
+class StepEnds:
+    """Decides after every token whether a step is over, and makes the step of what was drawn.
+
+    Args:
+        tokenizer: The policy's.
+        ends: Token ids that end an answer.
+        sampling: How steps end.
+    """
+
+    def __init__(self, tokenizer: Any, ends: set[int], sampling: StepSampling) -> None:
+        self.tokenizer = tokenizer
+        self.ends = ends
+        self.sampling = sampling
+        self.pieces: dict[int, str] = {}
+
+    def kept(self, request: Request, tokens: Sequence[int]) -> int | None:
+        """How many tokens the step has, None while it goes on."""
+        if tokens[-1] in self.ends or len(tokens) >= self.sampling.limit(request):
+            return self.cut(request, tokens)
+        if self.sampling.stop and self._stopped(self.text(request, tokens)) is not None:
+            return len(tokens)
+        if request.last or not self._asks(tokens):
+            return None
+        return self._boundary(request, tokens)
+
+    def cut(self, request: Request, tokens: Sequence[int]) -> int:
+        """How many tokens belong to a step that has been drawn up to its limit, an end token or further."""
+        for place, token in enumerate(tokens):
+            if token in self.ends:
+                tokens = tokens[: place + 1]
+                break
+        if request.last:
+            return len(tokens)
+        return self._boundary(request, tokens) or len(tokens)
+
+    def step(self, request: Request, tokens: Sequence[int], logps: Sequence[float], sampled: int) -> Step:
+        """The step of these tokens, without what was cut off.
+
+        Args:
+            request: What was asked for.
+            tokens: Those that are kept.
+            logps: Of each of them.
+            sampled: How many were drawn.
+        """
+        ended = tokens[-1] in self.ends
+        text = self.text(request, tokens[:-1] if ended else tokens)
+        stop = self._stopped(text) if self.sampling.stop else None
+        full = request.answered + len(tokens) >= self.sampling.answer_tokens
+        return Step(
+            tokens=tuple(tokens),
+            logp=round(float(sum(logps)), _LOGP_DIGITS),
+            text=text if stop is None else text[:stop],
+            terminal=ended or stop is not None or full,
+            sampled=sampled,
+        )
+
+    def text(self, request: Request, tokens: Sequence[int]) -> str:
+        """What the tokens say behind the prefix."""
+        before = list(request.prefix[-_CONTEXT:])
+        return self._decode([*before, *tokens])[len(self._decode(before)) :]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(
+            list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _asks(self, tokens: Sequence[int]) -> bool:
+        trigger = self.sampling.trigger
+        if len(trigger) > 1:
+            return trigger in self._decode(tokens)
+        for token in tokens:
+            if token not in self.pieces:
+                self.pieces[token] = self._decode([token])
+            if trigger in self.pieces[token]:
+                return True
+        return False
+
+    def _boundary(self, request: Request, tokens: Sequence[int]) -> int | None:
+        """Tokens up to the first certain end of a step behind the prefix."""
+        spoken = [token for token in tokens if token not in self.ends]
+        before = len(request.text)
+        ends = self.sampling.splitter(request.text + self.text(request, spoken))
+        first = next((end - before for end in ends if end > before), None)
+        if first is None:
+            return None
+        starts = [len(self.text(request, spoken[:i])) for i in range(len(spoken))]
+        # Half a character can be longer than the whole one: starts must not fall.
+        offsets = [(min(starts[i:]), 0) for i in range(len(starts))]
+        return token_steps([first], offsets)[0][1]
+
+    def _stopped(self, text: str) -> int | None:
+        """Where the earliest stop text begins."""
+        return min((place for stop in self.sampling.stop if (place := text.find(stop)) >= 0), default=None)
+
+
+class HFSampler:
+    """Draws steps with a loaded model; give it to `lockstep.search` as `sample`, its `most` as `most`.
+
+    Args:
+        model: A causal language model; every layer must attend in full (the prefix store and the layout of
+            the rows need it), with sdpa or eager attention.
+        tokenizer: Its tokenizer.
+        sampling: How steps are drawn and where they end.
+        cache_mb: Memory for keys and values of prefixes, in MiB; 0 computes every prefix anew.
+        rows: Most continuations in a batch.
+
+    Attributes:
+        sampled: Tokens drawn so far, cut off ones included.
+        computed: Tokens of prefixes that went through the model.
+        reused: Tokens of prefixes that were taken from the store instead.
+
+    Raises:
+        CodealignError: For a model that the layout does not fit, or sizes that cannot be.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, sampling: StepSampling, *, cache_mb: float = 512.0, rows: int = 256
+    ) -> None:
+        from alignment.preference.scoring import check_masked
+
+        if not cache_mb >= 0 or rows < 1:
+            raise CodealignError(f"cache_mb {cache_mb} must be 0 or more, rows {rows} 1 or more")
+        check_masked(model.config, "step search")
+        self.model = model.eval()
+        self.sampling = sampling
+        self.rows = rows
+        self.store = KVStore(cache_mb)
+        self.steps = StepEnds(tokenizer, end_tokens(model, tokenizer), sampling)
+        self.sampled = self.computed = self.reused = 0
+
+    def most(self, request: Request) -> int:
+        """Most tokens that a request can cost."""
+        return self.sampling.most(request)
+
+    def __call__(self, requests: Sequence[Request]) -> list[list[Step]]:
+        """The children of all requests, in order, equal ones included.
+
+        Raises:
+            CodealignError: For a prefix of no tokens, or one that leaves no room in the model's window.
+        """
+        for request in requests:
+            self._check(request)
+        # Rows of like length together waste less; the order has no influence on what is drawn.
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].prefix))
+        found: list[list[Step]] = [[] for _ in requests]
+        part: list[int] = []
+        for i in order:
+            if part and sum(requests[j].breadth for j in (*part, i)) > self.rows:
+                self._draw([(j, requests[j]) for j in part], found)
+                part = []
+            part.append(i)
+        if part:
+            self._draw([(j, requests[j]) for j in part], found)
+        return found
+
+    def _check(self, request: Request) -> None:
+        if not request.prefix:
+            raise CodealignError("a prompt has no token: nothing predicts the first one of its answer")
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        room = self.sampling.limit(request)
+        if window is not None and len(request.prefix) + room > window:
+            raise CodealignError(
+                f"a prefix of {len(request.prefix)} tokens with up to {room} more does not fit the model's "
+                f"window of {window}: leave long prompts out, or lower answer_tokens or step_tokens"
+            )
+
+    def _draw(self, part: Sequence[tuple[int, Request]], found: list[list[Step]]) -> None:
+        from alignment.search.decoding import Work, draw
+
+        rows = [(place, request) for place, request in part for _ in range(request.breadth)]
+        length = max(self.sampling.limit(request) for _, request in part)
+        works = [Work(request.prefix, request.breadth, store=not request.last) for _, request in part]
+        drawn = draw(
+            self.model,
+            works,
+            self.store,
+            np.concatenate([child_uniforms(request, length) for _, request in part]),
+            lambda row, tokens: self.steps.kept(rows[row][1], tokens),
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+        )
+        for (place, request), one in zip(rows, drawn, strict=True):
+            kept = one.kept
+            found[place].append(
+                self.steps.step(request, one.tokens[:kept], one.logps[:kept], len(one.tokens))
+            )
+            self.sampled += len(one.tokens)
+        for work in works:
+            self.reused += work.taken
+            self.computed += len(work.prefix) - work.taken
+
+
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """Token ids that end an answer, by the model's generation config and the tokenizer."""
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    return {int(token) for token in found if token is not None}
