@@ -24,6 +24,7 @@ METHODS: dict[str, str] = {
     "dpo": "direct preference optimisation and its family on pairs.jsonl (any loss by --loss_type)",
     "kto": "KTO on single programs with a label, kto.jsonl",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
+    "mezo": "MeZO, sparse or not: forward passes alone, on a loss of pairs or on what programs are worth",
 }
 
 STATUS_FILE = "CODEALIGN_STATUS_FILE"
