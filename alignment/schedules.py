@@ -22,6 +22,8 @@ from codegen_eval.files import write_whole
 
 FloatArray = NDArray[np.float64]
 FORMAT = "codealign-schedule-1"
+NORMS = "gradient_norms.jsonl"
+"""File of a run directory: `step`, `l1`, `l2` of every step's gradient before clipping."""
 TAU = 0.1
 POWERS = {"sgd": 2.0, "adam": 1.0}
 """Exponent q of w = G^-q: SGD with L2 norms, Adam and its kin with L1 norms."""

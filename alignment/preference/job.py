@@ -24,6 +24,7 @@ _NOT_IDENTITY = (
     "model_name_or_path",
     "logging_steps",
     "save_steps",
+    "log_gradient_norms",
     "reference_cache",
 )
 
@@ -35,8 +36,9 @@ def open_run(arguments: Arguments, command: str) -> RunDir:
         for name, path in (
             ("dataset_name", arguments.script.dataset_name),
             ("model_name_or_path", arguments.model.model_name_or_path),
+            ("lr_schedule_file", arguments.options.lr_schedule_file),
         )
-        if Path(path).exists()
+        if path and Path(path).exists()
     }
     identity = {key: value for key, value in arguments.given.items() if key not in _NOT_IDENTITY}
     path = Path(arguments.training.output_dir)
@@ -73,6 +75,7 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
         vocabulary = trainer.model.config.get_text_config().vocab_size
         rows_at_once = CHUNK.get(trainer.args.device.type, CHUNK["cuda"]) // vocabulary
         announce(trainer, logit_rows=max(1, rows_at_once))
+    follow(trainer, trainer.options, directory.path)
     checkpoint = last_whole_checkpoint(directory.path)
     with full_disk_named(directory.path), memory_named(trainer.args):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -81,6 +84,18 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
         directory.finish(
             steps=trainer.state.global_step, pairs=rows - trainer.dropped, dropped=trainer.dropped
         )
+
+
+def follow(trainer: Any, options: Any, folder: Path) -> None:
+    """Has a trainer keep to a schedule file, and log its gradients' norms, where the options say so."""
+    if options.lr_schedule_file:
+        from alignment.schedules import use_schedule
+
+        use_schedule(trainer, Path(options.lr_schedule_file))
+    if options.log_gradient_norms:
+        from alignment.gradient_norms import GradientNorms
+
+        trainer.add_callback(GradientNorms(trainer, folder))
 
 
 @contextlib.contextmanager

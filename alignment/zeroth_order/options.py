@@ -90,10 +90,6 @@ class ZerothOrderOptions(PairOptions):
         metadata={"help": "With reward: where a greedy completion ends at the latest, in tokens."},
     )
     workers: int | None = field(default=None, metadata={"help": "Sandbox processes; default one a core."})
-    lr_schedule_file: str | None = field(
-        default=None,
-        metadata={"help": "A schedule that `codealign refine-schedule` wrote; replaces lr_scheduler_type."},
-    )
 
 
 def parse(argv: Sequence[str]) -> Arguments:
