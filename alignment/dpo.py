@@ -53,13 +53,14 @@ def run(argv: Sequence[str]) -> RunDir:
         CodealignError: For options, data or models that cannot be used.
     """
     arguments = parse(argv)
+    from alignment.cards import publish
     from alignment.preference.data import load_pairs
     from alignment.preference.runlog import RunLog
     from alignment.preference.trainer import PairTrainer
 
     directory = open_run(arguments, "dpo")
     if directory.finished:
-        return directory
+        return publish(directory, arguments)
     options, script = arguments.options, arguments.script
     extra = ["confidence"] if options.confidence_as != "none" else []
     extra += [options.weight_column] if options.weight_column else []
@@ -75,7 +76,7 @@ def run(argv: Sequence[str]) -> RunDir:
     )
     trainer.add_callback(RunLog(directory, arguments.training.beta if trainer.plain else None))
     train(directory, trainer, len(pairs))
-    return directory
+    return publish(directory, arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

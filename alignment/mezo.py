@@ -43,6 +43,7 @@ def run(argv: Sequence[str]) -> RunDir:
         CodealignError: For options, data or models that cannot be used.
     """
     arguments = parse(argv)
+    from alignment.cards import publish, write_card
     from alignment.preference.job import full_disk_named, memory_named, open_run
     from alignment.zeroth_order.loop import train
     from alignment.zeroth_order.options import settings_of
@@ -51,7 +52,7 @@ def run(argv: Sequence[str]) -> RunDir:
     _check_launch()
     directory = open_run(arguments, "mezo")
     if directory.finished:
-        return directory
+        return publish(directory, arguments)
     training = arguments.training
     # What would help a gradient does nothing here.
     limits = SimpleNamespace(
@@ -67,8 +68,9 @@ def run(argv: Sequence[str]) -> RunDir:
         if training.process_index == 0:
             model.save_pretrained(directory.path / "model")
             tokenizer.save_pretrained(directory.path / "model")
+            write_card(directory, directory.path / "model", found)
             directory.finish(**found)
-    return directory
+    return publish(directory, arguments)
 
 
 def _check_launch() -> None:

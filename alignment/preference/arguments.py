@@ -24,6 +24,7 @@ class Arguments:
         options: Ours.
         given: The keys that were set, by recipe or flag.
         overwrite: Whether to start the run anew.
+        push_to_hub: Whether to push the trained model to `training.hub_model_id` in the end.
     """
 
     script: Any
@@ -32,6 +33,7 @@ class Arguments:
     options: Any
     given: dict[str, Any]
     overwrite: bool
+    push_to_hub: bool = False
 
 
 def parse(argv: Sequence[str], config_class: type, options_class: type) -> Arguments:
@@ -55,6 +57,9 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
     for key in given:
         if key not in known:
             raise unknown("config key", key, known)
+    for key in ("hub_strategy", "hub_always_push", "hub_revision"):
+        if key in given:
+            raise CodealignError(f"--{key} does nothing here: the model's folder is pushed once, in the end")
     for required in ("model_name_or_path", "dataset_name", "output_dir"):
         if not given.get(required):
             raise CodealignError(f"--{required} is required (on the command line or in the recipe)")
@@ -74,7 +79,10 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
         raise CodealignError(f"the training options do not fit: {reason}") from None
     script, training, model, options = parts
     _check_numbers(training)
-    return Arguments(script, training, model, options, given, "--overwrite" in argv)
+    from alignment.cards import check_push
+
+    push = check_push(training)
+    return Arguments(script, training, model, options, given, "--overwrite" in argv, push)
 
 
 def _check_numbers(training: Any) -> None:

@@ -25,6 +25,10 @@ _NOT_IDENTITY = (
     "logging_steps",
     "save_steps",
     "log_gradient_norms",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_token",
     "reference_cache",
 )
 
@@ -81,9 +85,15 @@ def train(directory: RunDir, trainer: Any, rows: int) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model(str(directory.path / "model"))
     if trainer.is_world_process_zero():
-        directory.finish(
-            steps=trainer.state.global_step, pairs=rows - trainer.dropped, dropped=trainer.dropped
-        )
+        from alignment.cards import write_card
+
+        figures = {
+            "steps": trainer.state.global_step,
+            "pairs": rows - trainer.dropped,
+            "dropped": trainer.dropped,
+        }
+        write_card(directory, directory.path / "model", figures)
+        directory.finish(**figures)
 
 
 def follow(trainer: Any, options: Any, folder: Path) -> None:

@@ -23,10 +23,11 @@ _ALWAYS = {
     "attn_implementation", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
     "lora_target_parameters", "lora_modules_to_save", "lora_task_type", "use_rslora", "use_dora",
     "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
-    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "max_length",
-    "seed", "use_cpu", "bf16", "fp16", "logging_steps", "save_steps", "report_to", "disable_tqdm",
-    "gradient_checkpointing", "ddp_backend", "ddp_timeout", "lr_schedule_file",
-    "eps", "directions", "estimator", "ranking_keep", "sparsity", "mask_every", "reward",
+    "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay",
+    "max_length", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "seed", "use_cpu", "bf16",
+    "fp16", "logging_steps", "save_steps", "report_to", "disable_tqdm", "gradient_checkpointing",
+    "ddp_backend", "ddp_timeout", "lr_schedule_file", "eps", "directions", "estimator", "ranking_keep",
+    "sparsity", "mask_every", "reward",
 }  # fmt: skip
 _WITH_LOSS = {
     "loss_type", "loss_weights", "beta", "label_smoothing", "ld_alpha", "f_divergence_type",
