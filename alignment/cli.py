@@ -34,6 +34,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("codegen_eval.commands.report", "one self-contained HTML page: evaluations, pairs, matrices"),
     "bon": ("alignment.bon_command", "what the best of n samples by a reward is worth, for any n"),
     "quickstart": ("alignment.quickstart", "the whole chain on the embedded model and benchmark"),
+    "card": ("alignment.card_command", "a trained model's card, with evaluations; push it to the hub"),
+    "refine-schedule": (
+        "alignment.refine_command",
+        "a learning-rate schedule from the gradient norms of a run",
+    ),
     "reproduce": ("alignment.studies.reproduce", "repeat a paper's experiment"),
     "serve-sandbox": ("codegen_eval.commands.serve_sandbox", "serve the sandbox over HTTP"),
     "doctor": ("codegen_eval.commands.doctor", "show what this machine allows the sandbox"),

@@ -53,13 +53,14 @@ def run(argv: Sequence[str]) -> RunDir:
         CodealignError: For options, data or models that cannot be used.
     """
     arguments = parse(argv)
+    from alignment.cards import publish
     from alignment.preference.data import load_pairs
     from alignment.preference.runlog import RunLog
     from alignment.preference.trainer import PairTrainer
 
     directory = open_run(arguments, "dpo")
     if directory.finished:
-        return directory
+        return publish(directory, arguments)
     options, script = arguments.options, arguments.script
     extra = ["confidence"] if options.confidence_as != "none" else []
     extra += [options.weight_column] if options.weight_column else []
@@ -76,7 +77,7 @@ def run(argv: Sequence[str]) -> RunDir:
     beta = arguments.training.beta if trainer.plain else None
     trainer.add_callback(RunLog(directory, beta, hashes=arguments.health.checkpoint_hashes))
     train(directory, trainer, len(pairs), arguments.health)
-    return directory
+    return publish(directory, arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

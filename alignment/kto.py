@@ -34,13 +34,14 @@ def run(argv: Sequence[str]) -> RunDir:
         CodealignError: For options, data or models that cannot be used.
     """
     arguments = parse(argv)
+    from alignment.cards import publish
     from alignment.preference.data import load_labelled
     from alignment.preference.kto_trainer import LabelledTrainer
     from alignment.preference.runlog import RunLog
 
     directory = open_run(arguments, "kto")
     if directory.finished:
-        return directory
+        return publish(directory, arguments)
     options, script = arguments.options, arguments.script
     extra = [options.weight_column] if options.weight_column else []
     rows = load_labelled(script.dataset_name, script.dataset_train_split, extra)
@@ -55,7 +56,7 @@ def run(argv: Sequence[str]) -> RunDir:
     )
     trainer.add_callback(RunLog(directory, None, hashes=arguments.health.checkpoint_hashes))
     train(directory, trainer, len(rows), arguments.health)
-    return directory
+    return publish(directory, arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

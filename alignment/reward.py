@@ -36,6 +36,10 @@ _NOT_IDENTITY = (
     "logging_steps",
     "save_steps",
     *HEALTH_OPTIONS,
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_token",
 )
 # Of one prompt's answers under another prompt; more would only cost time.
 _STRANGE = 500
@@ -50,6 +54,7 @@ def run(argv: Sequence[str]) -> Path:
     Raises:
         CodealignError: For options, data or models that cannot be used.
     """
+    from alignment.cards import publish
     from alignment.reward_modeling.data import apart, flip_labels, split
     from alignment.reward_modeling.members import member_seeds
     from alignment.reward_modeling.options import parse
@@ -65,6 +70,8 @@ def run(argv: Sequence[str]) -> Path:
     # The others look at the folder only when it is the run's: --overwrite clears it first.
     training.distributed_state.wait_for_everyone()
     if (folder / "finished.json").exists():
+        if main:
+            publish(RunDir(folder), options, "members")
         return folder
     pairs = _pairs(options.script.dataset_name, options.script.dataset_train_split)
     if ensemble.holdout_dataset:
@@ -85,6 +92,7 @@ def run(argv: Sequence[str]) -> Path:
         _conclude(directory, held_out, options)
         with contextlib.suppress(OSError):
             (folder / "training").rmdir()
+        publish(directory, options, "members")
     return folder
 
 
@@ -156,6 +164,7 @@ def _conclude(directory: RunDir, held_out: list[Pair], options: Arguments) -> No
     """Scales, report, and the held-out scores as a pool for `codealign bon --calibration`."""
     import numpy as np
 
+    from alignment.cards import write_cards
     from alignment.reward_modeling.calibration import calibrate_members, score_all
     from alignment.reward_modeling.data import answers, fitting
     from alignment.reward_modeling.report import agreement, markdown
@@ -188,6 +197,7 @@ def _conclude(directory: RunDir, held_out: list[Pair], options: Arguments) -> No
     write_jsonl(directory.path / "heldout_scores.jsonl", rows)
     directory.write_json("report.json", {**found, "held_out_too_long": left_out})
     directory.write_text("report.md", markdown(found))
+    write_cards(directory, found)
     directory.finish(
         members=len(members),
         pairs=len(held_out),

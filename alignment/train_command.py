@@ -28,6 +28,7 @@ METHODS: dict[str, str] = {
     "rrhf": "RRHF on answers with rewards (scored.jsonl of `codealign score`): rank them, imitate the best",
     "raft": "RAFT, or rejection-sampling fine-tuning, on the same data: imitate the best of each prompt",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
+    "mezo": "MeZO, sparse or not: forward passes alone, on a loss of pairs or on what programs are worth",
 }
 
 LAUNCH_OPTIONS: tuple[tuple[str, type, str], ...] = (

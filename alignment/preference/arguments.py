@@ -27,6 +27,7 @@ class Arguments:
         given: The keys that were set, by recipe or flag.
         overwrite: Whether to start the run anew.
         health: Options of run health.
+        push_to_hub: Whether to push the trained model to `training.hub_model_id` in the end.
     """
 
     script: Any
@@ -36,6 +37,7 @@ class Arguments:
     given: dict[str, Any]
     overwrite: bool
     health: HealthOptions = field(default_factory=HealthOptions)
+    push_to_hub: bool = False
 
 
 def parse(argv: Sequence[str], config_class: type, options_class: type) -> Arguments:
@@ -59,6 +61,9 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
     for key in given:
         if key not in known:
             raise unknown("config key", key, known)
+    for key in ("hub_strategy", "hub_always_push", "hub_revision"):
+        if key in given:
+            raise CodealignError(f"--{key} does nothing here: the model's folder is pushed once, in the end")
     for required in ("model_name_or_path", "dataset_name", "output_dir"):
         if not given.get(required):
             raise CodealignError(f"--{required} is required (on the command line or in the recipe)")
@@ -78,8 +83,11 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
         raise CodealignError(f"the training options do not fit: {reason}") from None
     script, training, model, options, health = parts
     _check_numbers(training)
+    from alignment.cards import check_push
+
     check_processes(training)
-    return Arguments(script, training, model, options, given, "--overwrite" in argv, health)
+    push = check_push(training)
+    return Arguments(script, training, model, options, given, "--overwrite" in argv, health, push)
 
 
 def _check_numbers(training: Any) -> None:

@@ -26,6 +26,11 @@ _NOT_IDENTITY = (
     "model_name_or_path",
     "logging_steps",
     "save_steps",
+    "log_gradient_norms",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_token",
     "reference_cache",
     *HEALTH_OPTIONS,
 )
@@ -38,8 +43,9 @@ def open_run(arguments: Arguments, command: str) -> RunDir:
         for name, path in (
             ("dataset_name", arguments.script.dataset_name),
             ("model_name_or_path", arguments.model.model_name_or_path),
+            ("lr_schedule_file", arguments.options.lr_schedule_file),
         )
-        if Path(path).exists()
+        if path and Path(path).exists()
     }
     identity = {key: value for key, value in arguments.given.items() if key not in _NOT_IDENTITY}
     path = Path(arguments.training.output_dir)
@@ -77,6 +83,7 @@ def train(directory: RunDir, trainer: Any, rows: int, health: HealthOptions | No
         vocabulary = trainer.model.config.get_text_config().vocab_size
         rows_at_once = CHUNK.get(trainer.args.device.type, CHUNK["cuda"]) // vocabulary
         announce(trainer, logit_rows=max(1, rows_at_once))
+    follow(trainer, trainer.options, directory.path)
     checkpoint = resume_point(directory.path)
     with (
         full_disk_named(directory.path),
@@ -86,9 +93,27 @@ def train(directory: RunDir, trainer: Any, rows: int, health: HealthOptions | No
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model(str(directory.path / "model"))
     if trainer.is_world_process_zero():
-        directory.finish(
-            steps=trainer.state.global_step, pairs=rows - trainer.dropped, dropped=trainer.dropped
-        )
+        from alignment.cards import write_card
+
+        figures = {
+            "steps": trainer.state.global_step,
+            "pairs": rows - trainer.dropped,
+            "dropped": trainer.dropped,
+        }
+        write_card(directory, directory.path / "model", figures)
+        directory.finish(**figures)
+
+
+def follow(trainer: Any, options: Any, folder: Path) -> None:
+    """Has a trainer keep to a schedule file, and log its gradients' norms, where the options say so."""
+    if options.lr_schedule_file:
+        from alignment.schedules import use_schedule
+
+        use_schedule(trainer, Path(options.lr_schedule_file))
+    if options.log_gradient_norms:
+        from alignment.gradient_norms import GradientNorms
+
+        trainer.add_callback(GradientNorms(trainer, folder))
 
 
 @contextlib.contextmanager

@@ -36,6 +36,17 @@ class PreferenceOptions:
             "default OUTPUT_DIR/reference."
         },
     )
+    lr_schedule_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "A schedule that `codealign refine-schedule` wrote; it replaces lr_scheduler_type and "
+            "the warm-up."
+        },
+    )
+    log_gradient_norms: bool = field(
+        default=False,
+        metadata={"help": "Write the L1 and L2 norm of every step's gradient to gradient_norms.jsonl."},
+    )
 
     def __post_init__(self) -> None:
         """Reads JSON.

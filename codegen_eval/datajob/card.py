@@ -112,32 +112,33 @@ def render(facts: Facts) -> str:
     parts = [
         f"---\n{front}---\n",
         _TEXT.format(ranker=config["ranker"], builder=config["builder"], form=form),
-        _table("Rows", ("split", "pairs"), facts.rows),
-        _table("Licences of the prompts", ("licence", "prompts with pairs"), facts.licences),
+        table("Rows", ("split", "pairs"), facts.rows),
+        table("Licences of the prompts", ("licence", "prompts with pairs"), facts.licences),
         "The programs and tests were written by the model: its own licence and terms hold for them.\n",
-        _table("Prompts", ("what", "count"), facts.prompts),
-        _table("Programs, tests, executions", ("what", "count"), facts.execution),
-        _table("Test hygiene", ("what", "count"), facts.hygiene),
-        _table("Funnel: from problems to pairs", ("what", "count"), facts.funnel),
-        _table("Columns", ("column", "what"), COLUMNS),
+        table("Prompts", ("what", "count"), facts.prompts),
+        table("Programs, tests, executions", ("what", "count"), facts.execution),
+        table("Test hygiene", ("what", "count"), facts.hygiene),
+        table("Funnel: from problems to pairs", ("what", "count"), facts.funnel),
+        table("Columns", ("column", "what"), COLUMNS),
         "## Configuration\n\n```yaml\n"
         + yaml.safe_dump(config, sort_keys=False, allow_unicode=True).replace("```", "'''")
         + "```\n",
-        _table("Versions", ("package", "version"), facts.versions),
-        _table("Inputs", ("input", "SHA-256"), facts.inputs),
+        table("Versions", ("package", "version"), facts.versions),
+        table("Inputs", ("input", "SHA-256"), facts.inputs),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _table(title: str, heads: tuple[str, str], rows: Mapping[str, Any]) -> str:
+def table(title: str, heads: tuple[str, str], rows: Mapping[str, Any]) -> str:
+    """A section with a table of two columns; empty without rows."""
     if not rows:
         return ""
     lines = [f"## {title}", "", f"| {heads[0]} | {heads[1]} |", "|---|---|"]
-    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
+    lines += [f"| {cell(name)} | {cell(value)} |" for name, value in rows.items()]
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     """Text of others in a table's cell: one line, and no mark-up."""
     text = " ".join(str(value).split())
     return re.sub(r"([|<>\[\]\\])", r"\\\1", text)

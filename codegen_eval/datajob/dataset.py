@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from codegen_eval.errors import CodealignError
 from codegen_eval.files import TEMPORARY
+from codegen_eval.hub import Hub, push_folder
 
 if TYPE_CHECKING:
     import pyarrow
@@ -140,18 +141,6 @@ def _write_file(path: Path, rows: Iterator[Mapping[str, Any]], kinds: pyarrow.Sc
     temporary.replace(path)
 
 
-class Hub(Protocol):
-    """What pushing needs of `huggingface_hub.HfApi`."""
-
-    def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> Any:
-        """Makes the repository where it is not there."""
-        ...
-
-    def upload_folder(self, *, repo_id: str, repo_type: str, folder_path: str, commit_message: str) -> Any:
-        """Uploads all files of a folder in one commit."""
-        ...
-
-
 def push(folder: Path, repo_id: str, private: bool, hub: Hub | None = None) -> None:
     """Uploads the folder to a dataset repository of the hub, which is made where it is not there.
 
@@ -164,26 +153,4 @@ def push(folder: Path, repo_id: str, private: bool, hub: Hub | None = None) -> N
     Raises:
         CodealignError: The hub refuses, or huggingface_hub is not installed.
     """
-    if hub is None:
-        try:
-            from huggingface_hub import HfApi
-        except ModuleNotFoundError:
-            raise CodealignError(
-                "--push-to-hub needs huggingface_hub: pip install 'codealign[train]'"
-            ) from None
-        hub = HfApi()
-    try:
-        hub.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        hub.upload_folder(
-            repo_id=repo_id,
-            repo_type="dataset",
-            folder_path=str(folder),
-            commit_message="codealign generate-data",
-        )
-    except Exception as error:
-        # Of the network, of the hub and of the token: there is no common class.
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CodealignError(
-            f"the hub did not take {repo_id}: {first}; the dataset is complete in {folder}: mend that and "
-            "run the same command again"
-        ) from error
+    push_folder(folder, repo_id, "dataset", "codealign generate-data", private=private, hub=hub)

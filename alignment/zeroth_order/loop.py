@@ -1,0 +1,223 @@
+"""A whole run: batches in a fixed order, steps, log, snapshots; killed anywhere, it goes on bit for bit."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from alignment.zeroth_order.estimators import Values
+from alignment.zeroth_order.snapshots import load_snapshot, save_snapshot
+from alignment.zeroth_order.steplog import Step, StepLog
+from alignment.zeroth_order.trainer import ZerothOrder
+from codegen_eval.jsonl import read_jsonl
+from codegen_eval.runs import RunDir
+
+STEPS = "steps.jsonl"
+
+
+class Objective(Protocol):
+    """What is made small: values of rows, by their numbers, at the weights as they are."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __call__(self, rows: Sequence[int]) -> Values:
+        """Values of these rows, or one value for all of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, on what, and how often to speak.
+
+    Attributes:
+        steps: Steps of the whole run.
+        rate: Learning rate of each step by its number from 0.
+        batch: Rows that are evaluated at once by each process.
+        micro_batches: Such batches a process evaluates a step.
+        seed: Of the rows' order.
+        log_every: Steps between rows of metrics.jsonl.
+        save_every: Steps between snapshots.
+        reward: Whether the objective is minus a reward, which is what is shown then.
+    """
+
+    steps: int
+    rate: Callable[[int], float]
+    batch: int
+    micro_batches: int = 1
+    seed: int = 0
+    log_every: int = 10
+    save_every: int = 500
+    reward: bool = False
+
+
+def batch_rows(rows: int, step: int, size: int, seed: int) -> list[int]:
+    """Row numbers of a step's batch: passes over all rows behind one another, each in an order of its own."""
+    found = []
+    for place in range(step * size, (step + 1) * size):
+        epoch, position = divmod(place, rows)
+        found.append(int(_order(rows, seed, epoch)[position]))
+    return found
+
+
+_orders: dict[tuple[int, int, int], Any] = {}
+
+
+def _order(rows: int, seed: int, epoch: int) -> Any:
+    key = (rows, seed, epoch)
+    if key not in _orders:
+        if len(_orders) > 4:
+            _orders.clear()
+        _orders[key] = np.random.default_rng([seed, 0xDA7A, epoch]).permutation(rows)
+    return _orders[key]
+
+
+def train(
+    directory: RunDir, trainer: ZerothOrder, objective: Objective, plan: Plan, rows_hash: str
+) -> dict[str, Any]:
+    """Goes from wherever the run is to its last step.
+
+    Args:
+        directory: The run directory; steps.jsonl, metrics.jsonl and snapshots appear in it.
+        trainer: At its starting weights.
+        objective: See there.
+        plan: See there.
+        rows_hash: Of the rows, part of what a log must agree in.
+
+    Returns:
+        Closing figures.
+
+    Raises:
+        CodealignError: As `StepLog.open` and `ZerothOrder.step`.
+    """
+    rank, world = _place()
+    log = StepLog(directory.path / STEPS, {**trainer.header(), "rows": rows_hash, "seed": plan.seed})
+    if rank == 0:
+        log.open()
+    _together()
+    steps = log.open()
+    _together()  # nobody adds to the log while another one still reads it
+    _take_up(directory.path, trainer, steps)
+    history = _History(directory if rank == 0 else None, plan, steps)
+    size = plan.batch * plan.micro_batches
+    started, before = time.perf_counter(), trainer.done
+    for number in range(trainer.done, plan.steps):
+        rows = batch_rows(len(objective), number, size * world, plan.seed)[rank * size : (rank + 1) * size]
+
+        def evaluate(rows: Sequence[int] = rows) -> Values:
+            values: list[float | None] = []
+            for begin in range(0, len(rows), plan.batch):
+                values += objective(rows[begin : begin + plan.batch])
+            return _gathered(values)
+
+        step = trainer.step(
+            plan.rate(number), evaluate, (lambda s: log.append([s])) if rank == 0 else _ignore
+        )
+        history.add(step, (time.perf_counter() - started) / (trainer.done - before))
+        if rank == 0 and trainer.done % plan.save_every == 0 and trainer.done < plan.steps:
+            save_snapshot(directory.path, trainer.weights, trainer.done)
+    return history.closing()
+
+
+def _ignore(_: Step) -> None:
+    """The log of a process that keeps none."""
+
+
+def _take_up(folder: Path, trainer: ZerothOrder, steps: Sequence[Step]) -> None:
+    if not steps:
+        return
+    trainer.done = load_snapshot(folder, trainer.weights, len(steps))
+    begun = trainer.done
+    how = f"{'a snapshot and ' if begun else ''}{len(steps) - begun} replayed"
+    print(f"going on after {len(steps)} steps: {how}", file=sys.stderr)
+    trainer.replay(steps[begun:])
+
+
+class _History:
+    """All steps so far, and a row of metrics for each whole window of them, whenever it was interrupted."""
+
+    def __init__(self, directory: RunDir | None, plan: Plan, steps: Sequence[Step]) -> None:
+        self.steps: list[Step] = []
+        self._directory = directory
+        self._plan = plan
+        self._told = 0
+        if directory is not None and (directory.path / "metrics.jsonl").exists():
+            rows = read_jsonl(directory.path / "metrics.jsonl")
+            self._told = max((int(row["step"]) for row in rows if "step" in row), default=0)
+        for step in steps:
+            self.add(step, None)
+
+    def add(self, step: Step, seconds: float | None) -> None:
+        self.steps.append(step)
+        count, every = len(self.steps), self._plan.log_every
+        if self._directory is None or count <= self._told or (count % every and count < self._plan.steps):
+            return
+        window = self.steps[(count - 1) // every * every : count]
+        row = {"step": count, **means(window, reward=self._plan.reward)}
+        if seconds is not None:
+            row["seconds_per_step"] = seconds
+        self._directory.log(**row)
+        name = "reward" if self._plan.reward else "loss"
+        skipped = f"  {row['skipped']:.0f} skipped" if row["skipped"] else ""
+        print(
+            f"step {count}/{self._plan.steps}  {name} {row[name]:.4f}  |factor| {row['factor']:.3g}{skipped}",
+            file=sys.stderr,
+        )
+
+    def closing(self) -> dict[str, Any]:
+        last = means(self.steps[-self._plan.log_every :], reward=self._plan.reward)
+        name = "reward" if self._plan.reward else "loss"
+        return {
+            "steps": len(self.steps),
+            name: last[name],
+            "skipped": sum(step.skipped for step in self.steps),
+        }
+
+
+def means(steps: Sequence[Step], *, reward: bool) -> dict[str, float]:
+    """Means over steps: the loss (or reward), the rate, the size of the factors, and directions skipped."""
+    losses = [step.loss for step in steps if math.isfinite(step.loss)]
+    factors = [abs(factor) for step in steps for _, factor in step.moves if factor is not None]
+    mean = sum(losses) / len(losses) if losses else math.nan
+    return {
+        "reward" if reward else "loss": -mean if reward else mean,
+        "learning_rate": steps[-1].rate,
+        "factor": sum(factors) / len(factors) if factors else math.nan,
+        "skipped": float(sum(step.skipped for step in steps)),
+    }
+
+
+def _place() -> tuple[int, int]:
+    """This process's number and how many there are."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _together() -> None:
+    import torch.distributed as dist
+
+    if _place()[1] > 1:
+        dist.barrier()
+
+
+def _gathered(values: Values) -> Values:
+    """The values of all processes, in their order: each forms the same factor from them."""
+    import torch.distributed as dist
+
+    _, world = _place()
+    if world == 1:
+        return values
+    found: list[Any] = [None] * world
+    dist.all_gather_object(found, list(values))
+    return [value for part in found for value in part]

@@ -1,0 +1,141 @@
+"""A run killed at any step, or with a torn snapshot, ends with the weights of one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from alignment.zeroth_order.loop import Plan, batch_rows, means, train
+from alignment.zeroth_order.steplog import Step
+from alignment.zeroth_order.trainer import Settings, ZerothOrder
+from codegen_eval.errors import CodealignError
+from codegen_eval.runs import RunDir
+from tests.alignment.zeroth_order.small import IDS, NEXT, Small, equal, state
+
+
+class Killed(Exception):
+    pass
+
+
+class RowLoss:
+    """The loss of single tokens; stops the run after so many calls."""
+
+    def __init__(self, model: Small, calls: int | None = None) -> None:
+        self.model = model
+        self.left = calls
+        self.seen: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(IDS)
+
+    def __call__(self, rows: Sequence[int]) -> list[float | None]:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+        self.seen.append(list(rows))
+        with torch.no_grad():
+            logits = self.model(IDS[list(rows)])
+            values = torch.nn.functional.cross_entropy(logits, NEXT[list(rows)], reduction="none")
+        return [float(value) for value in values]
+
+
+SETTINGS = Settings(directions=2, sparsity=0.5, mask_every=2)
+PLAN = Plan(
+    steps=10, rate=lambda step: 0.05 / (step + 1), batch=2, micro_batches=2, log_every=3, save_every=4
+)
+
+
+def go(folder: Path, calls: int | None = None, plan: Plan = PLAN, rows: str = "r") -> tuple[Small, RowLoss]:
+    model = Small()
+    objective = RowLoss(model, calls)
+    directory = RunDir.open(folder, "mezo", {})
+    try:
+        train(directory, ZerothOrder(model, SETTINGS, seed=1), objective, plan, rows)
+    finally:
+        directory.close()
+    return model, objective
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: row[key] for key in ("step", "loss", "factor", "skipped")} for row in lines]
+
+
+def test_a_run_killed_at_any_evaluation_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, objective = go(tmp_path / "whole")
+    # 10 steps x 2 directions x 2 sides x 2 micro-batches.
+    assert len(objective.seen) == 80 and [row["step"] for row in rows_of(tmp_path / "whole")] == [3, 6, 9, 10]
+    for calls in (0, 7, 8, 31, 33, 50, 79):
+        folder = tmp_path / f"killed-{calls}"
+        with pytest.raises(Killed):
+            go(folder, calls)
+        again, resumed = go(folder)
+        assert equal(state(whole), state(again)), calls
+        assert rows_of(folder) == rows_of(tmp_path / "whole")
+        assert len(resumed.seen) == 80 - calls // 8 * 8, "whole steps are not evaluated again"
+        assert (folder / "steps.jsonl").read_bytes() == (tmp_path / "whole/steps.jsonl").read_bytes()
+
+
+def test_a_snapshot_spares_the_replay_and_a_torn_one_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, _ = go(tmp_path / "whole")
+    with pytest.raises(Killed):
+        go(tmp_path / "a", 54)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert [path.name for path in (tmp_path / "a").glob("weights-*")] == ["weights-00000004.safetensors"]
+    capsys.readouterr()
+    again, _ = go(tmp_path / "a")
+    assert "going on after 6 steps: a snapshot and 2 replayed" in capsys.readouterr().err
+    snapshot = tmp_path / "b/weights-00000004.safetensors"
+    snapshot.write_bytes(snapshot.read_bytes()[:-9])
+    torn, _ = go(tmp_path / "b")
+    said = capsys.readouterr().err
+    assert "weights-00000004.safetensors is broken" in said and "after 6 steps: 6 replayed" in said
+    assert equal(state(whole), state(again)) and equal(state(whole), state(torn))
+
+
+def test_a_snapshot_ahead_of_the_log_is_not_taken(tmp_path: Path) -> None:
+    """A power cut may lose lines of the log that the snapshot has seen."""
+    whole, _ = go(tmp_path / "whole")
+    with pytest.raises(Killed):
+        go(tmp_path / "a", 54)
+    log = tmp_path / "a/steps.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:3]))
+    again, objective = go(tmp_path / "a")
+    assert equal(state(whole), state(again)) and len(objective.seen) == 64
+
+
+def test_other_rows_in_the_same_directory_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        go(tmp_path / "a", 20)
+    with pytest.raises(CodealignError, match="rows: 'r', now 'other'"):
+        go(tmp_path / "a", rows="other")
+
+
+def test_both_sides_of_a_direction_see_the_same_batch_and_passes_see_every_row() -> None:
+    seen = [row for step in range(9) for row in batch_rows(6, step, 4, 0)]
+    assert Counter(seen) == dict.fromkeys(range(6), 6)
+    assert all(sorted(seen[i : i + 6]) == list(range(6)) for i in range(0, 36, 6))
+    assert seen[:6] != seen[6:12] and batch_rows(6, 0, 4, 1) != batch_rows(6, 0, 4, 0)
+    assert batch_rows(2, 1, 5, 0) == batch_rows(2, 1, 5, 0), "a batch may be longer than the data"
+
+
+def test_both_evaluations_get_the_same_rows(tmp_path: Path) -> None:
+    _, objective = go(tmp_path / "run")
+    for begin in range(0, 80, 8):
+        step = objective.seen[begin : begin + 8]
+        assert step[0:2] == step[2:4] == step[4:6] == step[6:8]
+
+
+def test_means_count_what_is_there() -> None:
+    steps = [Step(0.1, 2.0, ((1, -4.0), (2, None))), Step(0.2, float("nan"), ((3, 2.0), (4, 0.0)))]
+    assert means(steps, reward=False) == {"loss": 2.0, "learning_rate": 0.2, "factor": 2.0, "skipped": 1.0}
+    assert means(steps, reward=True)["reward"] == -2.0
