@@ -77,6 +77,7 @@ def run(argv: Sequence[str], command: str) -> RunDir:
     """
     arguments = parse(argv, command)
     from alignment.onpolicy import checkpoint
+    from alignment.rewards.protocol import close
 
     directory = _open(arguments, command)
     if directory.finished:
@@ -87,9 +88,12 @@ def run(argv: Sequence[str], command: str) -> RunDir:
         trainer.callbacks[0].go_on_from(
             0 if resume is None else int(resume.name.removeprefix(checkpoint.PREFIX))
         )
-    with full_disk_named(directory.path), _memory_named(arguments.training, arguments.options):
-        state = trainer.train(resume)
-        trainer.save_model(directory.path / "model")
+    try:
+        with full_disk_named(directory.path), _memory_named(arguments.training, arguments.options):
+            state = trainer.train(resume)
+            trainer.save_model(directory.path / "model")
+    finally:
+        close(trainer.calls.reward)
     if trainer.accelerator.is_main_process:
         directory.finish(
             steps=state.global_step,

@@ -58,7 +58,8 @@ class ActorCritic(nn.Module):  # type: ignore[misc]
         trunk = plain(policy) if self.critic is None else self.critic
         reference = next(trunk.parameters())
         width = int(trunk.config.get_text_config().hidden_size)
-        self.value_head = nn.Linear(width, 1, device=reference.device, dtype=torch.float32)
+        dtype = torch.promote_types(reference.dtype, torch.float32)
+        self.value_head = nn.Linear(width, 1, device=reference.device, dtype=dtype)
         # Values of 0 say nothing yet; random ones would be noise in the first advantages.
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
