@@ -1,4 +1,4 @@
-"""Figures of the studies as SVG files: equal numbers give equal bytes."""
+"""What the studies share: figures as SVG files (equal numbers give equal bytes), one torch thread."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ _STYLE = {
     "svg.hashsalt": "codealign",
     "text.parse_math": False,
 }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread within the block: on a busy machine two are many times slower than one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
+from alignment.studies.figures import one_thread
 from alignment.studies.remax_page import draw, tables
 from alignment.studies.remax_runs import METHODS, Settings, train
 from alignment.studies.remax_variance import measure
@@ -45,7 +45,8 @@ class RemaxConfig(Config):
     overwrite: bool = False
     """Start anew if the directory holds another run."""
 
-    not_identity = frozenset({"out", "overwrite", "figure"})
+    # Each seed is a file of its own: a run takes more seeds on.
+    not_identity = frozenset({"out", "overwrite", "figure", "seeds"})
 
 
 def run_part(method: str, seed: int, config: RemaxConfig) -> dict[str, Any]:
@@ -71,19 +72,16 @@ def run(config: RemaxConfig) -> RunDir:
         CodealignError: matplotlib is missing.
     """
     directory = RunDir.open(config.out, "reproduce remax", config.identity(), overwrite=config.overwrite)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
-    parts = [(method, seed) for seed in seeds for method in (*METHODS, VARIANCE)]
+    parts = (*METHODS, VARIANCE)
+    rows: list[dict[str, Any]] = []
+    with one_thread():
+        for seed in range(config.first_seed, config.first_seed + config.seeds):
 
-    def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # on a busy machine two are many times slower than one
-        try:
-            for part in track(pending, len(pending), "training and measuring"):
-                yield part, [run_part(*parts[part], config)]
-        finally:
-            torch.set_num_threads(threads)
+            def produce(pending: list[int], seed: int = seed) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+                for part in track(pending, len(pending), f"training and measuring, seed {seed}"):
+                    yield part, [run_part(parts[part], seed, config)]
 
-    rows = list(read_jsonl(directory.build("parts", len(parts), produce)))
+            rows += read_jsonl(directory.build(f"seed{seed}", len(parts), produce))
     directory.write_json("results.json", rows)
     directory.write_text("tables.md", tables(rows))
     draw(rows, directory.path / "remax_study.svg")

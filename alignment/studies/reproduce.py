@@ -12,6 +12,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.overoptimization",
         "reward ensembles against overoptimisation by best-of-n, in miniature, with controls",
     ),
+    "ppo-ensemble": (
+        "alignment.studies.ppo_ensemble",
+        "PPO against one reward model and conservative ensembles, with and without a KL penalty",
+    ),
     "remax": (
         "alignment.studies.remax",
         "ReMax against REINFORCE and PPO on a task of minutes, and when its baseline lowers variance",
