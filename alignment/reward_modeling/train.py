@@ -143,9 +143,13 @@ def train_member(
 def release(trainer: Any) -> None:
     """Gives a member's memory back before the next one is loaded."""
     import torch
+    from accelerate.state import AcceleratorState
 
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
+    if trainer.is_deepspeed_enabled:
+        # Accelerate takes a DeepSpeed plugin for the first Accelerator of a process only.
+        AcceleratorState._reset_state()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
