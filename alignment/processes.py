@@ -27,6 +27,9 @@ def launch_flags(given: Mapping[str, Any], *, gpus: int | None = None) -> list[s
         given: The keys that recipe and flags set.
         gpus: Number of GPUs that this process sees; None asks torch.
     """
+    if _true(str(given.get("use_cpu", ""))) and "LOCAL_RANK" in os.environ:
+        # Accelerate would say "cpu:1", to which torch.load moves nothing: no checkpoint could be gone on from.
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     if not _true(os.environ.get("ACCELERATE_USE_DEEPSPEED", "")):
         return []
     if not _true(str(given.get("use_cpu", ""))):
