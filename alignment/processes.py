@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from alignment.compat import without_compiled_collectives
 from codegen_eval.errors import CodealignError
 
 _TRUE = ("1", "true", "yes", "on", "y", "t")
@@ -27,6 +28,9 @@ def launch_flags(given: Mapping[str, Any], *, gpus: int | None = None) -> list[s
         given: The keys that recipe and flags set.
         gpus: Number of GPUs that this process sees; None asks torch.
     """
+    if _true(str(given.get("use_cpu", ""))) and "LOCAL_RANK" in os.environ:
+        # Accelerate would say "cpu:1", to which torch.load moves nothing: no checkpoint could be used.
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     if not _true(os.environ.get("ACCELERATE_USE_DEEPSPEED", "")):
         return []
     if not _true(str(given.get("use_cpu", ""))):
@@ -47,14 +51,12 @@ def _deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
     environment["CUDA_VISIBLE_DEVICES"] = ""
     environment.setdefault("DS_LOG_LEVEL", "error")
     try:
-        from deepspeed import ops
+        without_compiled_collectives()
     except ImportError:
         raise CodealignError(
             "this launch configuration needs DeepSpeed, which is not installed: pip install "
             "'codealign[deepspeed]', or take --accelerate ddp"
         ) from None
-    # Its shared-memory all-reduce is compiled at the first start, which takes minutes; gloo does the same.
-    ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def check_processes(

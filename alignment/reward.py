@@ -55,6 +55,7 @@ def run(argv: Sequence[str]) -> Path:
         CodealignError: For options, data or models that cannot be used.
     """
     from alignment.cards import publish
+    from alignment.compat import plain_loading
     from alignment.reward_modeling.data import apart, flip_labels, split
     from alignment.reward_modeling.members import member_seeds
     from alignment.reward_modeling.options import parse
@@ -89,6 +90,7 @@ def run(argv: Sequence[str]) -> Path:
         directory.write_json(
             "data.json", {"train": len(train), "held_out": len(held_out), "flipped": flipped}
         )
+        plain_loading()
         _conclude(directory, held_out, options)
         with contextlib.suppress(OSError):
             (folder / "training").rmdir()

@@ -2,8 +2,8 @@
 
 A callback alone cannot keep a spoiled loss from the weights, so methods of the trainer are wrapped:
 `training_step` (tokens are counted, steps are passed over after a rewind), `compute_loss` (phase forward),
-`_save_checkpoint` (phase save), and the accelerator's `backward` (phase backward, the loss is judged).
-Loops of their own call the same functions: `Monitor`, `phase`, `LossGuard`, `checkpoints`.
+the writer of checkpoints (phase save), and the accelerator's `backward` (phase backward, the loss is
+judged). Loops of their own call the same functions: `Monitor`, `phase`, `LossGuard`, `checkpoints`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from alignment.compat import checkpoint_writer
 from alignment.health import guard as guards
 from alignment.health.checkpoints import newest_whole, seal, set_aside, step_of
 from alignment.health.events import FOLDER
@@ -103,9 +104,12 @@ class Health(TrainerCallback):  # type: ignore[misc]
         """Puts our steps around the trainer's."""
         trainer = self.trainer
         self.step, self.loss = trainer.training_step, trainer.compute_loss
-        self.backward, self.save = trainer.accelerator.backward, trainer._save_checkpoint
+        self.backward = trainer.accelerator.backward
+        self.writer = checkpoint_writer(trainer)
         trainer.training_step, trainer.compute_loss = self._training_step, self._compute_loss
-        trainer._save_checkpoint = self._save_checkpoint
+        if self.writer is not None:
+            self.save = getattr(trainer, self.writer)
+            setattr(trainer, self.writer, self._save_checkpoint)
         trainer.accelerator.backward = self._backward
         if torch.cuda.is_available():
             self.monitor.device_memory = torch.cuda.memory_allocated
@@ -115,10 +119,10 @@ class Health(TrainerCallback):  # type: ignore[misc]
         for owner, name in (
             (self.trainer, "training_step"),
             (self.trainer, "compute_loss"),
-            (self.trainer, "_save_checkpoint"),
+            (self.trainer, self.writer),
             (self.trainer.accelerator, "backward"),
         ):
-            owner.__dict__.pop(name, None)
+            owner.__dict__.pop(str(name), None)
 
     def _training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         number = self.trainer.state.global_step + 1

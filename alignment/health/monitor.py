@@ -53,6 +53,10 @@ def phase(name: str) -> Iterator[None]:
     monitor.mark(name)
     try:
         yield
+    except BaseException as error:
+        if monitor.broke is None or monitor.broke[0] is not error:
+            monitor.broke = (error, name)
+        raise
     finally:
         monitor.mark(before)
 
@@ -98,6 +102,7 @@ class Monitor:
         self._thread: threading.Thread | None = None
         self._stuck: Any = None
         self._asked = 0.0
+        self.broke: tuple[BaseException, str] | None = None  # an error, and the innermost phase it came from
 
     def __enter__(self) -> Monitor:
         """Starts the thread; this monitor becomes the one that `phase` tells."""
@@ -125,7 +130,9 @@ class Monitor:
                 Path(self._stuck.name).unlink()
         if error is not None:
             text = f"{type(error).__name__}: {error}"[:2000]
-            self.event("failed", error=text, step=self.step, phase=self.phase)
+            broke = self.broke
+            where = broke[1] if broke is not None and broke[0] is error else self.phase
+            self.event("failed", error=text, step=self.step, phase=where)
         self.beat("failed" if error is not None else "finished")
 
     def mark(self, phase: str) -> None:

@@ -206,5 +206,8 @@ def _whole(weight: Tensor, bias: Tensor | None) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
     import deepspeed
 
-    held = [part for part in (weight, bias) if part is not None]
+    # A head tied to the embedding can be held by another module just now: it is whole, and not ours to free.
+    held = [part for part in (weight, bias) if part is not None and part.ds_status.name != "AVAILABLE"]
+    if not held:
+        return contextlib.nullcontext()
     return deepspeed.zero.GatheredParameters(held)  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from typing import Any
 from transformers import PrinterCallback, TrainerCallback
 from trl import RewardTrainer
 
+from alignment.compat import next_accelerator
 from alignment.health.attach import resume_point, seal_checkpoint, watched
 from alignment.health.options import HealthOptions
 from alignment.preference.job import full_disk_named, memory_named
@@ -146,6 +147,8 @@ def release(trainer: Any) -> None:
 
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
+    if trainer.is_deepspeed_enabled:
+        next_accelerator()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
