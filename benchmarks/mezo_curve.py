@@ -34,7 +34,7 @@ def train(name: str, folder: Path, pairs: Path, cache: Path, steps: dict[str, in
     ]
     argv += ["--shared_prompt", "true", "--per_device_train_batch_size", "8", "--max_steps", str(steps[name])]
     if name == "Sparse MeZO":
-        argv += ["--sparsity", "0.75", "--learning_rate", "2e-2"]
+        argv += ["--sparsity", "0.75", "--learning_rate", "6e-3"]
     (dpo if name == "AdamW" else mezo).run([*argv, "--output_dir", str(folder)])
     return argv
 
