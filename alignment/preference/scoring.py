@@ -54,6 +54,8 @@ def install(model: Any) -> None:
             return original(*args, **kwargs)
         # The mask's form is this model's affair: a reference may attend by another implementation.
         attention = self.config.get_text_config()._attn_implementation
+        # PEFT's model for causal language models hands on every argument that it knows, absent ones as None.
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
         outputs = self.base_model(**model_inputs(layout, attention, self.dtype), **kwargs, use_cache=False)
         hidden = outputs.last_hidden_state.flatten(0, 1)[sources]
         head = self.get_output_embeddings()  # looked up here: FSDP and PEFT replace modules

@@ -111,7 +111,19 @@ def draw(world: World, seed: int) -> Data:
 
 
 def sample(world: World, chain: FloatArray, prompts: IntArray, rng: np.random.Generator) -> IntArray:
-    """Token counts of one answer a prompt, shape (answers, common + tail).
+    """Token counts of one answer a prompt, shape (answers, common + tail); see `sequences`."""
+    return counts_of(world, sequences(world, chain, prompts, rng))
+
+
+def counts_of(world: World, tokens: IntArray) -> IntArray:
+    """Token counts of answers given as tokens, shape (answers, length)."""
+    counts = np.zeros((len(tokens), world.common + world.tail), dtype=np.int64)
+    np.add.at(counts, (np.arange(len(tokens))[:, None], tokens), 1)
+    return counts
+
+
+def sequences(world: World, chain: FloatArray, prompts: IntArray, rng: np.random.Generator) -> IntArray:
+    """One answer a prompt as tokens, shape (answers, length); tail tokens are numbered behind common ones.
 
     Args:
         world: See there.
@@ -122,9 +134,8 @@ def sample(world: World, chain: FloatArray, prompts: IntArray, rng: np.random.Ge
     answers = len(prompts)
     context, degenerate = prompts.copy(), np.zeros(answers, dtype=bool)
     loop_token = rng.integers(world.tail, size=answers)
-    counts = np.zeros((answers, world.common + world.tail), dtype=np.int64)
-    rows = np.arange(answers)
-    for _ in range(world.length):
+    found = np.empty((answers, world.length), dtype=np.int64)
+    for step in range(world.length):
         chance, before = rng.random(answers), degenerate
         degenerate = np.where(before, chance < world.stay, chance < world.enter)
         context = np.where(before & ~degenerate, rng.integers(world.common, size=answers), context)
@@ -134,8 +145,8 @@ def sample(world: World, chain: FloatArray, prompts: IntArray, rng: np.random.Ge
         looping = rng.random(answers) < world.loop
         unusual = np.where(looping, loop_token, rng.integers(world.tail, size=answers))
         context = np.where(degenerate, context, common)
-        counts[rows, np.where(degenerate, world.common + unusual, common)] += 1
-    return counts
+        found[:, step] = np.where(degenerate, world.common + unusual, common)
+    return found
 
 
 class Gold:

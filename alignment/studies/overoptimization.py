@@ -107,14 +107,14 @@ def _outcome(
         for name in SELECTORS:
             by_seed[name].append(curve(list(scores), list(drawn.pool_gold), name, settings))
     return Outcome(
-        curves={name: _averaged(curves) for name, curves in by_seed.items()},
+        curves={name: averaged(curves) for name, curves in by_seed.items()},
         accuracy=float((validation[:, 0] > validation[:, 1]).mean()),
         tail_share=float(np.mean([(d.pool[..., world.common :].sum(axis=-1) > 0).mean() for d in data])),
         odd_spread=float(np.mean(spreads)) if spreads else float("nan"),
     )
 
 
-def _averaged(curves: Sequence[Curve]) -> Curve:
+def averaged(curves: Sequence[Curve]) -> Curve:
     """The mean curve over seeds, with one standard error on each side where there are two seeds or more."""
     from alignment.scaling_laws import fit_law
 
@@ -169,7 +169,7 @@ def run(config: OveroptimizationConfig) -> RunDir:
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     worlds = {MAIN: World(), **{name: CONTROLS[name][0] for name in config.control}}
     outcomes = {name: study(world, seeds, config.lam) for name, world in worlds.items()}
-    directory.write_json("results.json", {name: _plain(outcome) for name, outcome in outcomes.items()})
+    directory.write_json("results.json", {name: plain(outcome) for name, outcome in outcomes.items()})
     directory.write_text("table.md", table(outcomes, config.seeds))
     if config.plot:
         panels = [
@@ -180,7 +180,8 @@ def run(config: OveroptimizationConfig) -> RunDir:
     return directory
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
+def plain(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain data, for results.json."""
     return {
         "curves": {name: c.to_json() for name, c in outcome.curves.items()},
         "by_seed": {name: c.by_prompt.tolist() for name, c in outcome.curves.items()},

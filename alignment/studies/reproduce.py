@@ -20,6 +20,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.remax",
         "ReMax against REINFORCE and PPO on a task of minutes, and when its baseline lowers variance",
     ),
+    "overoptimization-models": (
+        "alignment.studies.overopt_models",
+        "the same through reward models that are really trained: tiny transformers, slower",
+    ),
     "b4": (
         "alignment.studies.b4",
         "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",

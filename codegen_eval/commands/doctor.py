@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"codealign doctor: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(found.to_json(), indent=2, sort_keys=True))
+        print(json.dumps({**found.to_json(), "versions": _versions_json()}, indent=2, sort_keys=True))
     else:
         from rich.console import Console
 
@@ -49,6 +49,7 @@ def show(found: DoctorReport, console: Console) -> None:
     console.print(_attacks(found.levels))
     if found.languages:
         console.print(_languages(found.languages))
+    console.print(_versions())
     for text in _advice(found):
         console.print(text)
     console.print(f"Isolation level available: {found.level}", style="bold", markup=False)
@@ -123,6 +124,34 @@ def _languages(rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(row.name, _mark(row.works), Text(row.detail), Text(row.remedy))
     return table
+
+
+def _versions() -> Table:
+    """Libraries that training and generation need, of which versions were tried together."""
+    from rich.text import Text
+
+    from codegen_eval.versions import found
+
+    table = _table("Versions tried together", "", "", "installed", "tried", "allowed")
+    for one in found():
+        mark = Text("-") if one.installed is None else _mark(one.fits)
+        library = one.library
+        table.add_row(library.name, mark, Text(one.installed or "no"), library.tried, Text(library.allowed))
+    return table
+
+
+def _versions_json() -> dict[str, dict[str, str | bool | None]]:
+    from codegen_eval.versions import found
+
+    return {
+        one.library.name: {
+            "installed": one.installed,
+            "tried": one.library.tried,
+            "allowed": one.library.allowed,
+            "fits": one.fits,
+        }
+        for one in found()
+    }
 
 
 def _advice(found: DoctorReport) -> list[Text]:

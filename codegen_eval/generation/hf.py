@@ -19,8 +19,12 @@ from codegen_eval.generation.sampling import sample_generator
 from codegen_eval.records import cut_at_stop
 
 
-def check_folder(path: str) -> None:
+def check_folder(path: str, *, adapter: bool = False) -> None:
     """Refuses, without loading anything heavy, a path that cannot be a model.
+
+    Args:
+        path: Folder or hub id.
+        adapter: Whether a folder with an adapter of PEFT's will do.
 
     Raises:
         CodealignError: If the folder is missing, or its config.json is missing or broken.
@@ -31,21 +35,27 @@ def check_folder(path: str) -> None:
         if local:
             raise CodealignError(f"no such model folder: {path}")
         return
-    if not (folder / "config.json").is_file():
+    name = next(
+        (n for n in ("config.json", "adapter_config.json")[: 1 + adapter] if (folder / n).is_file()), None
+    )
+    if name is None:
         raise CodealignError(f"{path} holds no model: config.json is missing")
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        json.loads((folder / name).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CodealignError(f"{path} holds no model: config.json is not valid JSON ({error})") from None
+        raise CodealignError(f"{path} holds no model: {name} is not valid JSON ({error})") from None
 
 
-def load_model(path: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
+def load_model(
+    path: str, *, dtype: str = "auto", device: str | None = None, adapter: bool = False
+) -> tuple[Any, Any]:
     """Model and tokenizer from a local folder or a hub id that the user named.
 
     Args:
         path: Folder or hub id.
         dtype: A torch dtype's name or `auto` (as stored).
         device: Torch device; the first GPU if there is one, else the CPU.
+        adapter: Whether a folder with an adapter of PEFT's will do; it stands on its base model, unmerged.
 
     Raises:
         CodealignError: If the folder is missing, or holds no model or no tokenizer; for an unknown dtype or
@@ -56,7 +66,7 @@ def load_model(path: str, *, dtype: str = "auto", device: str | None = None) -> 
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    check_folder(path)
+    check_folder(path, adapter=adapter)
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise CodealignError(f"unknown dtype {dtype!r}: give auto, float32, bfloat16 or float16")
     try:

@@ -68,7 +68,7 @@ def open_pool(options: BackendOptions) -> GeneratorPool:
     """The pool over a folder or hub id; one worker a core on a CPU, one with a GPU, where not told."""
     from codegen_eval.generation.hf import check_folder
 
-    check_folder(options.model)
+    check_folder(options.model, adapter=True)
     workers = options.workers
     if workers is None:
         import torch
@@ -101,7 +101,7 @@ def _loaded(model: str, dtype: str, device: str | None, chat: bool) -> Generator
     if device in (None, "cpu"):
         # Text must not depend on how many cores there are, and small models gain nothing from threads.
         torch.set_num_threads(1)
-    return HFGenerator(*load_model(model, dtype=dtype, device=device), chat=chat)
+    return HFGenerator(*load_model(model, dtype=dtype, device=device, adapter=True), chat=chat)
 
 
 def _draw(requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:

@@ -168,10 +168,11 @@ def test_without_need_of_a_reference_there_is_none(tmp_path: Path) -> None:
     assert {"rewards/margins", "logps/chosen", "entropy"} <= set(trainer.state.log_history[0])
 
 
-def test_with_adapters_the_model_without_them_is_the_reference(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", [None, "CAUSAL_LM"], ids=str)
+def test_with_adapters_the_model_without_them_is_the_reference(tmp_path: Path, task: str | None) -> None:
     from peft import LoraConfig
 
-    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type=task)
     trainer = make(tmp_path, loss_type=["cdpo"], label_smoothing=0.1, peft_config=config)
     assert trainer.ref_model is None
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
