@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pairs": ("codegen_eval.commands.pairs", "turn rankings into preference pairs in TRL's format"),
     "generate-data": ("codegen_eval.commands.generate_data", "prompts to a datasets folder, in one job"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
+    "mcts-dpo": ("alignment.mcts_dpo", "rounds of tree search and DPO on step pairs"),
     "inspect-data": (
         "alignment.inspect_command",
         "rows of training data as tokens, with their masks in colour",

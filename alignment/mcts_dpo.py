@@ -1,0 +1,242 @@
+"""`codealign mcts-dpo`: step-level preferences from tree search, DPO on them, again (arXiv 2405.00451).
+
+    codealign mcts-dpo --config recipes/tiny-coder/mcts_dpo.yaml --out runs/mcts-dpo
+
+A round: trees over a fresh draw of prompts with the present policy, step pairs smoothed by visit counts, DPO
+on their token ids; its model is the policy of the next round, and the reference of its DPO. The search runs
+in this process, training in processes of its own by `accelerate launch -m alignment.dpo` with a recipe: a job
+of several GPUs would otherwise hold a copy of every tree, and the search's memory is free while DPO trains.
+
+Departures from the authors' code: no reference solution in any prompt, batches of prompts instead of one
+update a prompt, the reference moves with the rounds, trees without right answers are used too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from alignment.search.settings import PickConfig, SamplingConfig, SearchConfig, ValueConfig
+from alignment.search.tasks import TaskOptions
+from codegen_eval.config import Config
+from codegen_eval.errors import CodealignError
+from codegen_eval.runs import RunDir
+
+if TYPE_CHECKING:
+    from alignment.search.evaluators import Runner
+
+DESCRIPTION = "Rounds of tree search and DPO on step pairs; killed anywhere, the same command goes on."
+
+Train = Callable[[str, Path, Path, int], str]
+"""(model, pairs, run directory, seed) -> the trained model's folder; called again after a kill."""
+
+
+class MctsDpoConfig(Config):
+    """Settings of `codealign mcts-dpo`."""
+
+    out: Path
+    """Run directory: round-0, round-1, ... with trees, pairs and training; results.json."""
+    model: str
+    """The first policy: folder or hub id."""
+    recipe: Path = Path("recipes/tiny-coder/step_dpo.yaml")
+    """Recipe of `alignment.dpo` for each round (docs/dpo.md)."""
+    accelerate: str = "single"
+    """Launch configuration of the training, as for `codealign train`."""
+    rounds: int = Field(3, ge=1)
+    """How many rounds."""
+    prompts: int | None = Field(None, ge=1)
+    """Prompts of a round, drawn anew for each; all where none."""
+    tokens: int | None = Field(None, ge=1)
+    """Most tokens sampled in a round; prompts beyond are left out."""
+    batch: int = Field(32, ge=1)
+    """Prompts that are searched in lockstep, and stored together."""
+    task: TaskOptions = TaskOptions()
+    """Prompts and verifier."""
+    search: SearchConfig = SearchConfig()
+    """How trees grow."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How steps are drawn."""
+    value: ValueConfig = ValueConfig()
+    """What states are worth."""
+    pairs: PickConfig = PickConfig()
+    """Which pairs are taken."""
+    dtype: str = "auto"
+    """Of the policy's weights in the search; float64 with sdpa makes trees independent of `batch`."""
+    device: str | None = None
+    """Torch device of the search; the first GPU if there is one."""
+    workers: int | None = Field(None, ge=1)
+    """Processes of the sandbox; default one a core."""
+    seed: int = Field(0, ge=0)
+    """Of prompts, trees and training."""
+    overwrite: bool = False
+    """Start anew."""
+
+    not_identity = frozenset({"out", "overwrite", "workers", "device", "model", "recipe", "accelerate"})
+
+
+def run(config: MctsDpoConfig, train: Train | None = None) -> RunDir:
+    """All rounds; returns the finished run directory.
+
+    Args:
+        config: The settings.
+        train: What trains a round; by default DPO in processes of its own.
+
+    Raises:
+        CodealignError: For settings, data or a model that cannot be used, a budget less than one tree, or a
+            first round without a pair.
+    """
+    from alignment.search.settings import growth
+
+    grown = growth(config.search, config.pairs, batch=config.batch, tokens=config.tokens)
+    inputs = {"recipe": config.recipe} if train is None else {}
+    if Path(config.model).exists():
+        inputs["model"] = Path(config.model)
+    missing = [str(path) for name, path in inputs.items() if name == "recipe" and not path.is_file()]
+    if missing:
+        raise CodealignError(f"no such recipe: {missing[0]}")
+    if config.task.dataset is not None:
+        inputs["dataset"] = config.task.dataset
+    directory = RunDir.open(
+        config.out, "mcts-dpo", config.identity(), overwrite=config.overwrite, inputs=inputs
+    )
+    if directory.finished:
+        return directory
+    with _sandbox(config.workers) as box:
+        _rounds(config, directory, train or _launched(config), box, grown)
+    return directory
+
+
+def _rounds(
+    config: MctsDpoConfig, directory: RunDir, train: Train, box: Callable[[], Runner], grown: Any
+) -> None:
+    from alignment.search.rounds import prompt_order
+    from alignment.search.settings import make_values
+    from alignment.search.tasks import load_tasks
+
+    tasks = load_tasks(config.task, box, seed=config.seed)
+    values = make_values(config.value, tasks)
+    prompt_order(config.seed, 0, len(tasks.texts), config.prompts)
+    model, done = config.model, []
+    for number in range(config.rounds):
+        found = _round(config, directory, number, model, tasks, grown, values)
+        if not found["pairs"]:
+            if not number:
+                raise CodealignError(
+                    f"round 0 gave no pair from {found['trees']} trees: the answers to each prompt are worth "
+                    "the same. Take other prompts, more iterations or breadth, a higher temperature, or "
+                    "another value"
+                )
+            print(f"round {number} gave no pair: nothing is left to prefer, so it ends here", file=sys.stderr)
+            done.append(found)
+            break
+        folder = directory.path / f"round-{number}"
+        model = train(model, folder / "pairs.jsonl", folder / "train", config.seed + number)
+        done.append(found)
+    directory.write_json("results.json", {"model": model, "rounds": done})
+    directory.finish(rounds=len(done), tokens=sum(row["tokens"] for row in done))
+
+
+def _round(
+    config: MctsDpoConfig,
+    directory: RunDir,
+    number: int,
+    model: str,
+    tasks: Any,
+    grown: Any,
+    values: Any,
+) -> dict[str, Any]:
+    """Trees and pairs of a round, as far as they are not there yet; its figures."""
+    from alignment.search.rounds import grow_round, pair_rows, prompt_order, summary
+
+    name = f"round-{number}"
+    folder = directory.path / name
+    folder.mkdir(exist_ok=True)
+    if not (folder / "summary.json").exists():
+        files = grow_round(
+            directory,
+            name,
+            prompt_order(config.seed, number, len(tasks.texts), config.prompts),
+            grown,
+            tasks,
+            lambda: _policy(config, model, tasks),
+            values,
+            seed=config.seed,
+            number=number,
+        )
+        smoothing = config.pairs.smoothing and config.pairs.level == "steps"
+        rows = list(
+            pair_rows(files, config.pairs.picker(), smoothing=smoothing, per_tree=config.pairs.per_tree)
+        )
+        directory.write_text(
+            f"{name}/pairs.jsonl", "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
+        )
+        found = summary(files, len(rows))
+        directory.log(event="round", round=number, **found)
+        directory.write_json(f"{name}/summary.json", found)
+        print(
+            f"round {number}: {found['trees']} trees, {found['tokens']:,} tokens, {found['pairs']} pairs",
+            file=sys.stderr,
+            flush=True,
+        )
+    return dict(directory.read_json(f"{name}/summary.json"))
+
+
+def _policy(config: MctsDpoConfig, model: str, tasks: Any) -> Any:
+    """The sampler of a policy."""
+    from alignment.search.sampler import HFSampler
+    from codegen_eval.generation.hf import load_model
+
+    loaded, tokenizer = load_model(model, dtype=config.dtype, device=config.device)
+    return HFSampler(
+        loaded,
+        tokenizer,
+        config.sampling.of(tasks),
+        cache_mb=config.sampling.cache_mb,
+        rows=config.sampling.rows,
+    )
+
+
+def _launched(config: MctsDpoConfig) -> Train:
+    """DPO by `accelerate launch`, with the recipe."""
+    from alignment.train_command import launch
+
+    def train(model: str, pairs: Path, out: Path, seed: int) -> str:
+        words = ["--model_name_or_path", model, "--dataset_name", str(pairs), "--output_dir", str(out)]
+        status = launch("dpo", config.recipe, [*words, "--seed", str(seed)], accelerate=config.accelerate)
+        if status in (130, 143):
+            raise KeyboardInterrupt
+        if status:
+            raise CodealignError(f"training ended with status {status}; its message stands above")
+        return str(out / "model")
+
+    return train
+
+
+@contextlib.contextmanager
+def _sandbox(workers: int | None) -> Iterator[Callable[[], Runner]]:
+    """A sandbox that starts with the first program; one that breaks says so instead of a verdict."""
+    with contextlib.ExitStack() as stack:
+        opened: list[Runner] = []
+
+        def box() -> Runner:
+            if not opened:
+                from sandbox.executors.local import LocalExecutor
+
+                opened.append(stack.enter_context(LocalExecutor(workers)))
+            return opened[0]
+
+        yield box
+
+
+def main(argv: Sequence[str]) -> int:
+    """Entry point of the command line."""
+    config = MctsDpoConfig.parse(argv, prog="codealign mcts-dpo", description=DESCRIPTION)
+    directory = run(config)
+    print(f"model: {directory.read_json('results.json')['model']}")
+    return 0
