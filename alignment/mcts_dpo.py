@@ -22,8 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from alignment.search import rounds
+from alignment.search.rounds import Growth, MakeValues, prompt_order
+from alignment.search.sampler import HFSampler
 from alignment.search.settings import PickConfig, SamplingConfig, SearchConfig, ValueConfig
-from alignment.search.tasks import TaskOptions
+from alignment.search.tasks import TaskOptions, TaskSet
 from codegen_eval.config import Config
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
@@ -91,37 +94,44 @@ def run(config: MctsDpoConfig, train: Train | None = None) -> RunDir:
         CodealignError: For settings, data or a model that cannot be used, a budget less than one tree, or a
             first round without a pair.
     """
-    from alignment.search.settings import growth
+    from alignment.search.settings import growth, make_values
+    from alignment.search.tasks import load_tasks
 
-    grown = growth(config.search, config.pairs, batch=config.batch, tokens=config.tokens)
-    inputs = {"recipe": config.recipe} if train is None else {}
-    if Path(config.model).exists():
-        inputs["model"] = Path(config.model)
-    missing = [str(path) for name, path in inputs.items() if name == "recipe" and not path.is_file()]
-    if missing:
-        raise CodealignError(f"no such recipe: {missing[0]}")
-    if config.task.dataset is not None:
-        inputs["dataset"] = config.task.dataset
-    directory = RunDir.open(
-        config.out, "mcts-dpo", config.identity(), overwrite=config.overwrite, inputs=inputs
-    )
-    if directory.finished:
-        return directory
+    inputs = _inputs(config, launched=train is None)
+    grown = growth(config.search, config.pairs, config.sampling, batch=config.batch, tokens=config.tokens)
     with _sandbox(config.workers) as box:
-        _rounds(config, directory, train or _launched(config), box, grown)
+        # What can be refused is refused before the directory is made, so that a mended command has it.
+        tasks = load_tasks(config.task, box, seed=config.seed)
+        prompt_order(config.seed, 0, len(tasks.texts), config.prompts)
+        values = make_values(config.value, tasks)
+        directory = RunDir.open(
+            config.out, "mcts-dpo", config.identity(), overwrite=config.overwrite, inputs=inputs
+        )
+        if not directory.finished:
+            _rounds(config, directory, train or _launched(config), tasks, grown, values)
     return directory
 
 
-def _rounds(
-    config: MctsDpoConfig, directory: RunDir, train: Train, box: Callable[[], Runner], grown: Any
-) -> None:
-    from alignment.search.rounds import prompt_order
-    from alignment.search.settings import make_values
-    from alignment.search.tasks import load_tasks
+def _inputs(config: MctsDpoConfig, *, launched: bool) -> dict[str, Path]:
+    """The files that decide what the job makes."""
+    from codegen_eval.generation.hf import check_folder
 
-    tasks = load_tasks(config.task, box, seed=config.seed)
-    values = make_values(config.value, tasks)
-    prompt_order(config.seed, 0, len(tasks.texts), config.prompts)
+    check_folder(config.model)
+    found = {"model": Path(config.model)} if Path(config.model).exists() else {}
+    if launched:
+        if not config.recipe.is_file():
+            raise CodealignError(f"no such recipe: {config.recipe}")
+        found["recipe"] = config.recipe
+    if config.task.dataset is not None:
+        found["dataset"] = config.task.dataset
+    if config.value.reward_model is not None:
+        found["reward_model"] = config.value.reward_model
+    return found
+
+
+def _rounds(
+    config: MctsDpoConfig, directory: RunDir, train: Train, tasks: TaskSet, grown: Growth, values: MakeValues
+) -> None:
     model, done = config.model, []
     for number in range(config.rounds):
         found = _round(config, directory, number, model, tasks, grown, values)
@@ -147,18 +157,16 @@ def _round(
     directory: RunDir,
     number: int,
     model: str,
-    tasks: Any,
-    grown: Any,
-    values: Any,
+    tasks: TaskSet,
+    grown: Growth,
+    values: MakeValues,
 ) -> dict[str, Any]:
     """Trees and pairs of a round, as far as they are not there yet; its figures."""
-    from alignment.search.rounds import grow_round, pair_rows, prompt_order, summary
-
     name = f"round-{number}"
     folder = directory.path / name
     folder.mkdir(exist_ok=True)
     if not (folder / "summary.json").exists():
-        files = grow_round(
+        files = rounds.grow_round(
             directory,
             name,
             prompt_order(config.seed, number, len(tasks.texts), config.prompts),
@@ -171,12 +179,14 @@ def _round(
         )
         smoothing = config.pairs.smoothing and config.pairs.level == "steps"
         rows = list(
-            pair_rows(files, config.pairs.picker(), smoothing=smoothing, per_tree=config.pairs.per_tree)
+            rounds.pair_rows(
+                files, config.pairs.picker(), smoothing=smoothing, per_tree=config.pairs.per_tree
+            )
         )
         directory.write_text(
             f"{name}/pairs.jsonl", "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
         )
-        found = summary(files, len(rows))
+        found = rounds.summary(files, len(rows))
         directory.log(event="round", round=number, **found)
         directory.write_json(f"{name}/summary.json", found)
         print(
@@ -187,9 +197,8 @@ def _round(
     return dict(directory.read_json(f"{name}/summary.json"))
 
 
-def _policy(config: MctsDpoConfig, model: str, tasks: Any) -> Any:
+def _policy(config: MctsDpoConfig, model: str, tasks: TaskSet) -> HFSampler:
     """The sampler of a policy."""
-    from alignment.search.sampler import HFSampler
     from codegen_eval.generation.hf import load_model
 
     loaded, tokenizer = load_model(model, dtype=config.dtype, device=config.device)

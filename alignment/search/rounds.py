@@ -51,6 +51,32 @@ class Growth:
         """Most tokens of one tree, as far as they are bounded."""
         return self.answers * answer_tokens if self.answers else self.search.tokens
 
+    def affordable(self, answer_tokens: int, spent: int, left: int) -> int:
+        """How many prompts the next batch may have.
+
+        Args:
+            answer_tokens: Most tokens of an answer.
+            spent: Tokens of the round so far.
+            left: Prompts that are left.
+
+        Raises:
+            CodealignError: For a budget that does not allow one tree, or trees without a bound.
+        """
+        size = min(self.batch, left)
+        if self.tokens is None:
+            return size
+        bound = self.bound(answer_tokens)
+        if bound is None:
+            raise CodealignError(
+                "a budget of tokens a round needs one a tree as well: set search.tree_tokens"
+            )
+        if bound > self.tokens:
+            raise CodealignError(
+                f"a budget of {self.tokens} tokens a round is less than one tree may take ({bound}): raise "
+                "it, or lower the tokens of a tree"
+            )
+        return min(size, max((self.tokens - spent) // bound, 0))
+
 
 MakeValues = Callable[[HFSampler, Sequence[int], Sequence[Tree]], tuple[Evaluator, Callable[[int], int]]]
 """(sampler, numbers of the tasks, their trees) -> evaluator, and the tokens that it drew for each tree."""
@@ -109,7 +135,7 @@ def grow_round(
         name = f"{folder}/trees-{len(files):04d}.jsonl"
         if not (run.path / name).exists():
             sampler = sampler or policy()
-            size = _affordable(growth, sampler.sampling.answer_tokens, spent, len(order) - position)
+            size = growth.affordable(sampler.sampling.answer_tokens, spent, len(order) - position)
             part = order[position : position + size]
             rows = grow(part, growth, tasks, sampler, values, seed=seed, number=number) if part else []
             run.write_text(name, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
@@ -120,22 +146,6 @@ def grow_round(
         position += len(rows)
         spent += sum(row["sampled"] + row["value_tokens"] for row in rows)
     return files
-
-
-def _affordable(growth: Growth, answer_tokens: int, spent: int, left: int) -> int:
-    """How many prompts the next batch may have."""
-    size = min(growth.batch, left)
-    if growth.tokens is None:
-        return size
-    bound = growth.bound(answer_tokens)
-    if bound is None:
-        raise CodealignError("a budget of tokens a round needs one a tree as well: set search.tree_tokens")
-    if bound > growth.tokens:
-        raise CodealignError(
-            f"a budget of {growth.tokens} tokens a round is less than one tree may take ({bound}): raise it, "
-            "or lower the tokens of a tree"
-        )
-    return min(size, max((growth.tokens - spent) // bound, 0))
 
 
 def grow(

@@ -131,6 +131,8 @@ class PickConfig(Config):
     """Of `steps`: pairs need a larger gap in Q; none keeps ties."""
     min_visits: int = Field(1, ge=0)
     """Of `steps`: visits that both sides need."""
+    min_rejected_visits: int | None = Field(None, ge=0)
+    """Of `steps`: visits that the rejected side needs instead; 0 takes children that selection left alone."""
     max_alpha: float | None = Field(None, ge=0, le=0.5)
     """Of `steps`: pairs that visit counts smooth more are left out."""
     smoothing: bool = True
@@ -143,7 +145,7 @@ class PickConfig(Config):
         if self.mode not in VISITED:
             raise ValueError(f"unknown pairs.mode {self.mode!r}; there are: {', '.join(VISITED)}")
         unread = (
-            ("mode", "rejected", "min_q_gap", "min_visits", "max_alpha", "smoothing")
+            ("mode", "rejected", "min_q_gap", "min_visits", "min_rejected_visits", "max_alpha", "smoothing")
             if self.level == "answers"
             else ("answers",)
         )
@@ -156,19 +158,29 @@ class PickConfig(Config):
         """The picker; None for whole answers."""
         if self.level == "answers":
             return None
-        return PairPicker(self.mode, self.rejected, self.min_q_gap, self.min_visits, self.max_alpha)
+        return PairPicker(
+            mode=self.mode,
+            rejected=self.rejected,
+            min_q_gap=self.min_q_gap,
+            min_visits=self.min_visits,
+            max_alpha=self.max_alpha,
+            min_rejected_visits=self.min_rejected_visits,
+        )
 
 
-def growth(search: SearchConfig, pick: PickConfig, *, batch: int, tokens: int | None) -> Growth:
+def growth(
+    search: SearchConfig, pick: PickConfig, sampling: SamplingConfig, *, batch: int, tokens: int | None
+) -> Growth:
     """How the trees of a round grow.
 
     Raises:
-        CodealignError: For settings of a search where there is none.
+        CodealignError: For settings of a search where there is none, or a budget with which not one tree, or
+            not one expansion, can be paid.
     """
     whole = pick.level == "answers"
     if whole and search != SearchConfig():
         raise CodealignError("settings of `search` do nothing at pairs.level 'answers': leave them out")
-    return Growth(
+    found = Growth(
         search.options(),
         search.moves,
         pick.answers if whole else 0,
@@ -176,6 +188,14 @@ def growth(search: SearchConfig, pick: PickConfig, *, batch: int, tokens: int | 
         batch=batch,
         tokens=tokens,
     )
+    first = (search.root_breadth or search.breadth) * min(sampling.step_tokens, sampling.answer_tokens)
+    if search.tree_tokens is not None and search.tree_tokens < first:
+        raise CodealignError(
+            f"search.tree_tokens is {search.tree_tokens}, less than one expansion may take ({first}): raise "
+            "it, or lower the breadth or sampling.step_tokens"
+        )
+    found.affordable(sampling.answer_tokens, 0, 1)
+    return found
 
 
 def make_values(config: ValueConfig, tasks: TaskSet) -> MakeValues:

@@ -148,7 +148,11 @@ def arm_config(
             else SearchConfig()
         ),
         sampling=SamplingConfig(step_tokens=STEP, answer_tokens=STEP * steps),
-        pairs=PickConfig() if searching else PickConfig(level="answers", answers=config.answers),
+        pairs=(
+            PickConfig(min_rejected_visits=0)
+            if searching
+            else PickConfig(level="answers", answers=config.answers)
+        ),
         dtype="float32",
         device="cpu",
         seed=seed,
