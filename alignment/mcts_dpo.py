@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from alignment.resources import model_path, recipe_path
 from alignment.search import rounds
 from alignment.search.rounds import Growth, MakeValues, prompt_order
 from alignment.search.sampler import HFSampler
@@ -97,6 +98,8 @@ def run(config: MctsDpoConfig, train: Train | None = None) -> RunDir:
     from alignment.search.settings import growth, make_values
     from alignment.search.tasks import load_tasks
 
+    shipped = {"model": located(config.model), "recipe": Path(located(str(config.recipe)))}
+    config = config.model_copy(update=shipped)
     inputs = _inputs(config, launched=train is None)
     grown = growth(config.search, config.pairs, config.sampling, batch=config.batch, tokens=config.tokens)
     with _sandbox(config.workers) as box:
@@ -110,6 +113,20 @@ def run(config: MctsDpoConfig, train: Train | None = None) -> RunDir:
         if not directory.finished:
             _rounds(config, directory, train or _launched(config), tasks, grown, values)
     return directory
+
+
+def located(name: str) -> str:
+    """A path as given, or the shipped recipe or model of that name when run outside a checkout."""
+    path = Path(name)
+    if (
+        path.exists()
+        or path.is_absolute()
+        or len(path.parts) < 2
+        or path.parts[0] not in ("recipes", "models")
+    ):
+        return name
+    rest = "/".join(path.parts[1:])
+    return str(recipe_path(rest) if path.parts[0] == "recipes" else model_path(rest))
 
 
 def _inputs(config: MctsDpoConfig, *, launched: bool) -> dict[str, Path]:

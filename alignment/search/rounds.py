@@ -239,16 +239,17 @@ def grow_answers(
 
 def answer_pairs(tree: Tree) -> list[StepPair]:
     """Whole answers of one prompt one to one: the best with the worst, the next with the next, while they
-    differ in value; no smoothing.
+    differ in value; no smoothing. An answer that was drawn twice is there twice, a pair only once.
     """
     known = [child for child in tree.children(0) if tree["known"][child]]
-    ranked = sorted(known, key=lambda child: -tree["reward"][child])
+    drawn = [child for child in known for _ in range(int(tree["copies"][child]))]
+    ranked = sorted(drawn, key=lambda child: -tree["reward"][child])
     pairs = []
     for better, worse in zip(ranked[: len(ranked) // 2], reversed(ranked), strict=False):
         gap = float(tree["reward"][better] - tree["reward"][worse])
         if gap > 0:
             pairs.append(StepPair(0, better, worse, 0.0, gap))
-    return pairs
+    return list(dict.fromkeys(pairs))
 
 
 def pair_rows(

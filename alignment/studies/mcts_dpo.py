@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from alignment.mcts_dpo import MctsDpoConfig
+from alignment.mcts_dpo import MctsDpoConfig, located
 from alignment.mcts_dpo import run as run_job
-from alignment.resources import recipe_path
 from alignment.search.settings import PickConfig, SamplingConfig, SearchConfig
 from alignment.search.tasks import TaskOptions, running_sums
 from alignment.studies.mcts_dpo_base import Base, train_base
@@ -71,8 +70,7 @@ def run(config: StudyConfig) -> RunDir:
     """All seeds, each as far as it is not there yet; writes results.json, table.md, curves.svg."""
     import torch
 
-    given = config.recipe
-    recipe = given if given.exists() else recipe_path("/".join(given.parts[1:]))
+    recipe = Path(located(str(config.recipe)))
     directory = RunDir.open(
         config.out,
         "reproduce mcts-dpo",

@@ -21,6 +21,7 @@ from alignment.preference.data import load_pairs
 from alignment.search import rounds
 from alignment.search.lockstep import Evaluator
 from alignment.search.storage import from_json
+from alignment.search.tree import Step, Tree
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir, read_jsonl
 from codegen_eval.tasks.running_sum import END, is_right
@@ -195,17 +196,34 @@ def test_whole_answers_are_paired_right_against_wrong_one_to_one(base: Path, tmp
     assert max(spent) <= 20 and 180 < sum(spent) <= 200, "5 answers of at most 4 tokens each, 200 in all"
     trees = {row["task_id"]: from_json(row["tree"]) for row in rows}
     pairs = list(read_jsonl(directory.path / "round-0/pairs.jsonl"))
-    per_task: dict[str, list[Any]] = {}
     for pair in pairs:
         assert pair["confidence"] == 1.0 and pair["kind"] == "answer"
-        per_task.setdefault(pair["task_id"], []).append(pair["nodes"])
         tree = trees[pair["task_id"]]
         assert tree["reward"][pair["nodes"][1]] == 1 and tree["reward"][pair["nodes"][2]] == -1
     for name, tree in trees.items():
-        right = int((tree["reward"][1:] == 1).sum())
-        expected = min(right, len(tree) - 1 - right)
-        nodes = [node for _, *sides in per_task.get(name, []) for node in sides]
-        assert len(nodes) == 2 * expected and len(set(nodes)) == len(nodes), "no answer is used twice"
+        made = [pair["nodes"][1:] for pair in pairs if pair["task_id"] == name]
+        right = tree["copies"][1:] * (tree["reward"][1:] == 1)
+        wrong = tree["copies"][1:] * (tree["reward"][1:] == -1)
+        assert right.sum() + wrong.sum() == 5
+        assert bool(made) == bool(right.any() and wrong.any())
+        assert len(made) <= min(right.sum(), wrong.sum())
+        assert len({tuple(nodes) for nodes in made}) == len(made)
+
+
+def test_an_answer_that_was_drawn_twice_is_set_against_two_others() -> None:
+    tree = Tree((1,))
+    steps = [Step((2,), -1.0, terminal=True, reward=1.0, copies=2)]
+    steps += [Step((i,), -1.0, terminal=True, reward=-1.0) for i in (3, 4)]
+    tree.expand(0, steps)
+    assert [(p.chosen, p.rejected, p.q_gap) for p in rounds.answer_pairs(tree)] == [(1, 3, 2.0), (1, 2, 2.0)]
+    same = Tree((1,))
+    same.expand(0, [steps[0], Step((3,), -1.0, terminal=True, reward=-1.0, copies=2)])
+    assert len(rounds.answer_pairs(same)) == 1
+    graded = Tree((1,))
+    graded.expand(
+        0, [Step((i,), -1.0, terminal=True, reward=r) for i, r in enumerate((0.5, -1.0, 1.0, None, 0.5))]
+    )
+    assert [(p.chosen, p.rejected) for p in rounds.answer_pairs(graded)] == [(3, 2)], "equals make no pair"
 
 
 def test_values_that_the_verifier_owes_are_asked_for_again_before_trees_are_stored(
