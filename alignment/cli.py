@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("alignment.offpolicy.score_command", "score drawn answers by any reward, to train on them"),
     "train": ("alignment.train_command", "train on them: accelerate launch with a recipe"),
     "status": ("alignment.status_command", "what the processes of a training run do, and what happened"),
+    "mcts-dpo": ("alignment.mcts_dpo", "rounds of tree search and DPO on step pairs"),
     "inspect-data": (
         "alignment.inspect_command",
         "rows of training data as tokens, with their masks in colour",

@@ -250,11 +250,17 @@ class Completions:
     numbers, so that a value does not depend on what else is asked for.
 
     Args:
-        sample: The sampler; what it draws for this counts in its `sampled`, not in the trees'.
+        sample: The sampler; what it draws for this counts in `sampled` here, not in the trees'.
         verify: Says the outcomes.
         texts: Of the trees' prompts.
         seeds: Of the trees.
         count: Completions of a state.
+
+    Attributes:
+        sampled: Tokens of completions, by tree.
+
+    Raises:
+        CodealignError: For a count below 1.
     """
 
     def __init__(
@@ -267,6 +273,7 @@ class Completions:
         self.texts = texts
         self.seeds = seeds
         self.count = count
+        self.sampled = [0] * len(texts)
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[float | None]:
         """Mean outcomes; None where not one of a state's outcomes is known."""
@@ -277,6 +284,7 @@ class Completions:
         }
         for i, steps in zip(inner, self.sample(requests) if requests else [], strict=True):
             ((tree, begun),) = answers[i]
+            self.sampled[tree] += sum(step.cost for step in steps)
             answers[i] = [(tree, begun + step.text) for step in steps]
         asked = [answer for i in range(len(candidates)) for answer in answers[i]]
         outcomes = iter(verified(self.verify, asked))

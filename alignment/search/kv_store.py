@@ -37,7 +37,7 @@ class Segment:
     @property
     def bytes(self) -> int:
         """Size of the values."""
-        return self.values.numel() * self.values.element_size()
+        return int(self.values.numel() * self.values.element_size())
 
     def copy_into(self, target: Tensor, stop: int) -> None:
         """Writes the values of the tokens [0, stop) to the end of `target`, (2 x layers, heads, slots, size).

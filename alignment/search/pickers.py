@@ -45,6 +45,9 @@ class PairPicker:
         rejected: "worst" or "second".
         min_q_gap: Pairs need a gap above it; None keeps even pairs of equal Q.
         min_visits: Both sides need as many visits.
+        min_rejected_visits: What the rejected side needs instead; None as the chosen side. With 0 a child
+            that was visited and did well is set against one that selection left alone, whose Q is its first
+            value still; the other way round would set an untried child above one that failed: a guess.
         max_alpha: Pairs smoothed more are dropped: at 0.5 a pair teaches nothing but a log-ratio of 0. None
             keeps all.
     """
@@ -54,14 +57,16 @@ class PairPicker:
     min_q_gap: float | None = 0.0
     min_visits: int = 1
     max_alpha: float | None = None
+    min_rejected_visits: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in VISITED:
             raise unknown("mode", self.mode, VISITED)
         if self.rejected not in get_args(Rejected):
             raise unknown("rejected", self.rejected, get_args(Rejected))
-        if self.min_visits < 0:
-            raise CodealignError(f"min_visits is {self.min_visits}: give 0 or more")
+        for name in ("min_visits", "min_rejected_visits"):
+            if (getattr(self, name) or 0) < 0:
+                raise CodealignError(f"{name} is {getattr(self, name)}: give 0 or more")
 
     def pick(self, tree: Tree, root: int = 0) -> list[StepPair]:
         """Pairs below `root`, in the order in which the nodes are looked at."""
@@ -80,7 +85,8 @@ class PairPicker:
         gap = float(tree["q"][chosen] - tree["q"][rejected])
         too_close = self.min_q_gap is not None and not gap > self.min_q_gap
         unsure = self.max_alpha is not None and alpha > self.max_alpha
-        if too_close or unsure or min(visits) < self.min_visits:
+        least = self.min_visits if self.min_rejected_visits is None else self.min_rejected_visits
+        if too_close or unsure or visits[0] < self.min_visits or visits[1] < least:
             return None
         return StepPair(node, chosen, rejected, alpha, gap)
 

@@ -24,6 +24,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.overopt_models",
         "the same through reward models that are really trained: tiny transformers, slower",
     ),
+    "mcts-dpo": (
+        "alignment.studies.mcts_dpo",
+        "step pairs from tree search against pairs of whole answers, at equal sampled tokens",
+    ),
     "b4": (
         "alignment.studies.b4",
         "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",

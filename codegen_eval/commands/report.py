@@ -33,6 +33,10 @@ class ReportConfig(Config):
     """
     train: Path | None = None
     """Directory of the training run, whose metrics.jsonl is drawn."""
+    trees: Path | None = None
+    """Search trees: directory of a `codealign mcts-dpo` run (its last round), one of its rounds, or a file of
+    trees; pairs are found beside them.
+    """
     title: str = "Codealign report"
     """Title of the page."""
     pairs_shown: NonNegativeInt = Field(default=4, le=20)
@@ -41,8 +45,10 @@ class ReportConfig(Config):
     """How many matrices are drawn: those of the shown pairs, then others by chance."""
     samples_shown: NonNegativeInt = Field(default=4, le=50)
     """How many programs of a problem the page holds, for each evaluation."""
+    trees_shown: NonNegativeInt = Field(default=4, le=100)
+    """How many trees are drawn: those with pairs first."""
     seed: int = 0
-    """Decides which pairs and matrices."""
+    """Decides which pairs, matrices and trees."""
     overwrite: bool = False
     """Start anew if the directory holds another report."""
 
@@ -57,10 +63,13 @@ def run(config: ReportConfig) -> RunDir:
     from codegen_eval.report.loading import load_pairs, load_training
     from codegen_eval.report.matrices import load_matrices
     from codegen_eval.report.page import render
+    from codegen_eval.report.trees import load_trees
     from codegen_eval.results import read_evaluation
 
-    if config.before is None and (config.after or not config.pairs):
-        raise CodealignError("nothing to report on: give --before (and --after), or --pairs alone, or both")
+    if config.before is None and (config.after or not (config.pairs or config.trees)):
+        raise CodealignError(
+            "nothing to report on: give --before (and --after), --pairs or --trees alone, or several"
+        )
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
     before = read_evaluation(config.before) if config.before else None
     after = read_evaluation(config.after) if config.after else None
@@ -68,12 +77,18 @@ def run(config: ReportConfig) -> RunDir:
     pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
     matrices = load_matrices(pairs, shown=config.matrices_shown, seed=config.seed) if pairs else None
     training = load_training(config.train) if config.train else None
+    trees = load_trees(config.trees, shown=config.trees_shown, seed=config.seed) if config.trees else None
+    named = pairs.folder.files() if pairs else {}
+    if trees:
+        named |= {f"trees_{i}": file for i, file in enumerate(trees.files)}
+        if trees.pairs is not None:
+            named["trees_pairs"] = trees.files[0].parent / "pairs.jsonl"
     run_dir = RunDir.open(
         config.out,
         "report",
         config.identity(),
         overwrite=config.overwrite,
-        inputs=_inputs(config, before, after, pairs.folder.files() if pairs else {}),
+        inputs=_inputs(config, before, after, named),
     )
     if not run_dir.finished:
         page = render(
@@ -83,6 +98,7 @@ def run(config: ReportConfig) -> RunDir:
             pairs=pairs,
             matrices=matrices,
             training=training,
+            trees=trees,
             title=config.title,
             samples_shown=config.samples_shown,
         )

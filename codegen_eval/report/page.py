@@ -24,6 +24,7 @@ from codegen_eval.report.pairs import shown_pairs
 from codegen_eval.report.samples import explore
 from codegen_eval.report.summary import Comparison, Metric, change_counts, headline, p_text
 from codegen_eval.report.text import number, percent, points, short, visible
+from codegen_eval.report.trees import TreesRun
 from codegen_eval.results import EvalResults, Evaluation
 
 _SETTINGS = ("benchmark", "split", "model", "temperature", "samples_per_problem", "n_problems")
@@ -37,6 +38,7 @@ def render(
     pairs: PairsRun | None = None,
     matrices: MatricesRun | None = None,
     training: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    trees: TreesRun | None = None,
     title: str = "Before and after",
     samples_shown: int = 4,
 ) -> str:
@@ -49,6 +51,7 @@ def render(
         pairs: The preference data that was trained on.
         matrices: The matrices behind it.
         training: Series of the training log (see `load_training`).
+        trees: Search trees, see `codegen_eval.report.trees`.
         title: The page's title.
         samples_shown: How many programs of a problem the page holds, for each evaluation.
 
@@ -58,11 +61,12 @@ def render(
     context = {
         "title": title,
         "training": plots.training(training or {}),
+        "trees": trees,
         **_evaluations(before, after, comparison, samples_shown),
         **_preference_data(pairs, matrices),
     }
     if before is None:
-        context["sentence"] = _data_sentence(pairs)
+        context["sentence"] = _data_sentence(pairs) or _trees_sentence(trees)
     return str(_environment().get_template("page.html.j2").render(context | _inlined()))
 
 
@@ -116,6 +120,11 @@ def _data_sentence(pairs: PairsRun | None) -> str:
     total = pairs.funnel.get("problems")
     of = f" of {round(total):,}" if total else ""
     return f"{pairs.total:,} preference pairs ({kinds}) from {len(pairs.refs):,}{of} problems."
+
+
+def _trees_sentence(trees: TreesRun | None) -> str:
+    """Trees in words, where there is nothing else to speak of."""
+    return f"{trees.total:,} search trees with {trees.nodes:,} nodes." if trees else ""
 
 
 def _environment() -> Any:

@@ -21,8 +21,9 @@ COMMANDS = {
     "quickstart": ("alignment.quickstart", "QuickstartConfig"),
     "pretrain": ("alignment.pretrain", "PretrainConfig"),
     "data": ("codegen_eval.commands.data_config", "GenerateDataConfig"),
+    "mcts-dpo": ("alignment.mcts_dpo", "MctsDpoConfig"),
 }
-_COMMAND = re.compile(r"codealign train (\w+)|-m alignment\.(\w+)|codealign (quickstart)")
+_COMMAND = re.compile(r"codealign train (\w+)|-m alignment\.(\w+)|codealign (quickstart|mcts-dpo)")
 
 
 def heading(path: Path) -> str:

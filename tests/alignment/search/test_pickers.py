@@ -38,6 +38,17 @@ def test_weak_pairs_are_left_out_by_gap_visits_and_alpha() -> None:
     assert PairPicker(max_alpha=0.41).pick(tree)[0].alpha == pytest.approx(0.4)
 
 
+def test_a_child_left_alone_may_be_rejected_but_never_chosen() -> None:
+    good = tree_of([(1.0, 5), (0.0, 0)])
+    failed = tree_of([(-1.0, 5), (0.0, 0)])
+    assert PairPicker().pick(good) == [] == PairPicker().pick(failed)
+    (pair,) = PairPicker(min_rejected_visits=0).pick(good)
+    assert (pair.chosen, pair.rejected, pair.alpha) == (1, 2, 0.0)
+    assert PairPicker(min_rejected_visits=0).pick(failed) == []
+    with pytest.raises(CodealignError, match="min_rejected_visits is -1"):
+        PairPicker(min_rejected_visits=-1)
+
+
 def test_equal_q_is_no_preference_unless_asked_for() -> None:
     tree = tree_of([(0.5, 2), (0.5, 5)])
     assert PairPicker().pick(tree) == []

@@ -188,7 +188,7 @@ def test_a_budget_is_never_exceeded_and_does_not_depend_on_other_trees() -> None
     alone = Tree(trees[2].prompt, seed=2)
     search([alone], draw, value, options, key=by_tokens, texts=[texts[2]], most=draw.most)
     assert equal(alone, trees[2])
-    with pytest.raises(CodealignError, match=r"23 tokens a tree is smaller than one expansion.*24"):
+    with pytest.raises(CodealignError, match=r"23 tokens a tree is less than one expansion.*24"):
         search([Tree((1, 2))], draw, value, SearchOptions(tokens=23), key=by_tokens, most=draw.most)
     with pytest.raises(CodealignError, match="needs `most`"):
         search([Tree((1, 2))], draw, value, SearchOptions(tokens=23), key=by_tokens)

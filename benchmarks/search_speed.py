@@ -1,0 +1,146 @@
+"""Tree search over many prompts at once against one prompt after the other, on the same trees and seeds.
+
+    python -m benchmarks.search_speed --rounds 5
+
+tiny-coder on MiniPy's tuning split: steps are statement blocks, values depend on the text alone, so that
+nothing but the search is measured. Every round does all ways in turn, each time another one first; a ratio is
+the median over rounds of the ratio within a round. All ways must give the same trees: the same nodes, tokens
+and visits, log-probabilities within 1e-3 (sums of another batch differ in their last digits), or, with
+`--dtype float64`, to the last bit. Ways without the prefix store compute every prefix anew. `--shots N` puts N
+solved problems before each prompt, for prefixes as long as they are in real use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from alignment.resources import model_path
+from alignment.search.duplicates import by_text
+from alignment.search.lockstep import Candidate, SearchOptions, search
+from alignment.search.sampler import HFSampler, StepSampling
+from alignment.search.steps import split_statements
+from alignment.search.storage import equal
+from alignment.search.tree import Tree
+from codegen_eval.benchmarks.base import load
+from codegen_eval.generation.hf import load_model
+
+Grown = tuple[list[Tree], HFSampler]
+
+
+def value(candidates: Sequence[Candidate]) -> list[float | None]:
+    """1 or -1 by the length of a whole answer: any rule that costs nothing and splits answers will do."""
+    return [0.0 if not c.step.terminal else 1.0 - 2.0 * (len(c.step.text) % 2) for c in candidates]
+
+
+class Bench:
+    """Model, prompts and options that all ways share."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.model, self.tokenizer = load_model(
+            str(model_path("tiny-coder")), dtype=given.dtype, device="cpu"
+        )
+        problems = load("minipy", None, "tune")[: given.prompts]
+        solved = load("minipy", None, "train")[: given.shots]
+        before = "".join(p.prompt + p.canonical_solution + "\n\n" for p in solved)
+        self.texts = [before + p.prompt for p in problems]
+        self.prompts = [tuple(self.tokenizer.encode(text)) for text in self.texts]
+        self.sampling = StepSampling(split_statements, step_tokens=48, answer_tokens=72)
+        self.options = SearchOptions(
+            iterations=given.iterations, breadth=given.breadth, depth_limit=given.depth
+        )
+
+    def grow(self, together: bool, cache_mb: float) -> Grown:
+        """All trees, in one search or in one each, with one sampler."""
+        trees = [Tree(prompt, seed=i) for i, prompt in enumerate(self.prompts)]
+        sampler = HFSampler(self.model, self.tokenizer, self.sampling, cache_mb=cache_mb, rows=1024)
+        parts = [range(len(trees))] if together else [[i] for i in range(len(trees))]
+        for part in parts:
+            search(
+                [trees[i] for i in part],
+                sampler,
+                value,
+                self.options,
+                key=by_text,
+                texts=[self.texts[i] for i in part],
+            )
+        return trees, sampler
+
+
+def same(one: Tree, other: Tree) -> bool:
+    """Whether two trees have the same nodes, tokens and visits, and numbers within 1e-3."""
+    if one.tokens != other.tokens or not np.array_equal(one["visits"], other["visits"]):
+        return False
+    return all(np.allclose(one[name], other[name], atol=1e-3) for name in ("q", "v", "reward", "logp"))
+
+
+def measured(work: Callable[[], Grown]) -> tuple[float, float, Grown]:
+    """Wall and CPU seconds of one call, and what it gave."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    grown = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, grown
+
+
+def main() -> int:
+    """Prints rates, ratios and how many trees are the same; the status is 1 where one differs."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--iterations", type=int, default=16)
+    parser.add_argument("--breadth", type=int, default=4)
+    parser.add_argument("--depth", type=int, default=8)
+    parser.add_argument("--shots", type=int, default=0, help="solved problems before each prompt")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", default="float32")
+    given = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(given.threads)
+    bench = Bench(given)
+    ways: dict[str, Callable[[], Grown]] = {
+        "batched": lambda: bench.grow(True, 1024.0),
+        "one by one": lambda: bench.grow(False, 1024.0),
+        "batched, no prefix store": lambda: bench.grow(True, 0.0),
+        "one by one, no prefix store": lambda: bench.grow(False, 0.0),
+    }
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, {given.threads} thread(s)")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    found: dict[str, Grown] = {}
+    names = list(ways)
+    for turn in range(given.rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            wall, cpu, found[name] = measured(ways[name])
+            times[name].append((wall, cpu))
+    return report(times, found)
+
+
+def report(times: dict[str, list[tuple[float, float]]], found: dict[str, Grown]) -> int:
+    """Prints the table; 1 where trees differ."""
+    reference, status = found["batched"][0], 0
+    for name, rows in times.items():
+        trees, sampler = found[name]
+        wall, cpu = (statistics.median(side) for side in zip(*rows, strict=True))
+        ratios = [b[0] / a[0] for a, b in zip(times["batched"], rows, strict=True)]
+        cpus = [b[1] / a[1] for a, b in zip(times["batched"], rows, strict=True)]
+        alike = sum(same(a, b) for a, b in zip(reference, trees, strict=True))
+        exact = sum(equal(a, b) for a, b in zip(reference, trees, strict=True))
+        status |= alike < len(trees)
+        prefix = sampler.computed + sampler.reused
+        print(
+            f"{name:<28} {sampler.sampled / wall:7.0f} tokens/s wall, {sampler.sampled / cpu:7.0f} CPU; "
+            f"time x {statistics.median(ratios):5.2f} wall, x {statistics.median(cpus):5.2f} CPU; prefix tokens "
+            f"reused {sampler.reused / prefix:4.0%}; trees the same {alike}/{len(trees)}, to the bit {exact}"
+        )
+    sizes: Any = [len(tree) for tree in reference]
+    print(f"{sum(sizes)} nodes, {found['batched'][1].sampled} sampled tokens")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
