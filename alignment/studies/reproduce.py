@@ -12,6 +12,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.overoptimization",
         "reward ensembles against overoptimisation by best-of-n, in miniature, with controls",
     ),
+    "mrt": (
+        "alignment.studies.mrt",
+        "MRT: regret of thinking, trained by progress against by outcome, on an embedded task",
+    ),
     "b4": (
         "alignment.studies.b4",
         "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",
