@@ -127,3 +127,19 @@ def figures_of(groups: Sequence[Group], loss: float | None) -> dict[str, float |
     """A step's row of metrics."""
     rollouts, stops = tokens_of(groups)
     return {**step_figures(groups), "loss": loss, "rollout_tokens": rollouts, "stop_tokens": stops}
+
+
+def plain_prefixes(block: Sequence[Prefix]) -> list[dict[str, Any]]:
+    """Prefixes as plain values, for a checkpoint."""
+    return [
+        {"key": p.question.key, "number": p.number, "prompt": list(p.prompt), "thinking": list(p.thinking)}
+        for p in block
+    ]
+
+
+def prefixes_from(rows: Sequence[dict[str, Any]], questions: Sequence[Question]) -> list[Prefix]:
+    """What `plain_prefixes` wrote."""
+    known = {question.key: question for question in questions}
+    return [
+        Prefix(known[row["key"]], row["number"], tuple(row["prompt"]), tuple(row["thinking"])) for row in rows
+    ]

@@ -121,9 +121,7 @@ def imitation_row(kept: Kept, stop_ids: Ids, end: int, *, learn_stop: bool = Tru
             is to be learned; with cuts at random the model would learn to stop anywhere.
     """
     prompt, thinking = kept.trace.prompt, kept.trace.thinking[: kept.tokens]
-    if kept.answer is None:
-        stop, answer = (), kept.trace.ending
-    else:
-        stop, answer = stop_ids, kept.answer
+    stop: Ids = () if kept.answer is None else stop_ids
+    answer = kept.trace.ending if kept.answer is None else kept.answer
     weights = [0.0] * len(prompt) + [1.0] * len(thinking) + [float(learn_stop)] * len(stop)
     return Row((*prompt, *thinking, *stop, *answer, end), (*weights, *[1.0] * (len(answer) + 1)))

@@ -101,7 +101,7 @@ class Updates:
         """One update from losses that add up to the batch's; returns their sum.
 
         Raises:
-            FloatingPointError: If it is not finite; the weights are then as they were.
+            CodealignError: If it is not finite; the weights are then as they were.
         """
         value = 0.0
         for loss in losses:
@@ -111,7 +111,7 @@ class Updates:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
-            raise FloatingPointError(
+            raise CodealignError(
                 f"the loss became {value} (norm of the gradient {norm}) after {self.steps} updates; lower "
                 "the learning rate"
             )

@@ -124,7 +124,8 @@ def table(results: Results) -> str:
         regrets = " | ".join(f"{of['regret'][str(b)]:.3f}" for b in budgets)
         lines.append(
             f"| {arm} | {len(of['seeds'])} | {of['accuracy']:.3f} | {of['episodes']:.1f} | "
-            f"{of['tokens']:.1f} | {regrets} | {of['trace_tokens'] / 1000:.0f} k | {of['stop_tokens'] / 1000:.0f} k |"
+            f"{of['tokens']:.1f} | {regrets} | {of['trace_tokens'] / 1000:.0f} k | "
+            f"{of['stop_tokens'] / 1000:.0f} k |"
         )
     lines += ["", "Differences by seed to training by outcome, with 95 % t intervals over seeds:", ""]
     lines.append("| arm | against | " + " | ".join(f"regret at {b:g}" for b in CLAIMED) + " | accuracy |")
