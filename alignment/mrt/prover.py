@@ -7,12 +7,20 @@ would then be a martingale, and the expected progress of every episode 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment.mrt.decoding import Completion, Decoder, Ids
 from alignment.mrt.progress import FloatArray, j_curve
-from alignment.mrt.traces import Question, Style, Trace, checked, decoded, read_completion
+from alignment.mrt.traces import (
+    Question,
+    Style,
+    Trace,
+    checked,
+    decoded,
+    episode_cuts,
+    read_completion,
+)
 from codegen_eval.errors import CodealignError
 
 
@@ -105,6 +113,15 @@ class Prover:
             [read_completion(self.tokenizer, self.style, q, i, prompt, c) for i, c in enumerate(of)]
             for q, prompt, of in zip(questions, prompts, drawn, strict=True)
         ]
+
+    def read(
+        self, question: Question, number: int, prompt: Ids, completion: Completion, *, before: Ids
+    ) -> Trace:
+        """The trace of a completion that thinks on behind `before`: episodes that were there come first."""
+        new = read_completion(self.tokenizer, self.style, question, number, prompt, completion)
+        old = episode_cuts(self.tokenizer, self.style, before)
+        cuts = (*old, *(len(before) + cut for cut in new.cuts))
+        return replace(new, thinking=(*before, *new.thinking), cuts=cuts)
 
     def judge(self, traces: Sequence[Trace], *, stops: int, seed: int) -> list[Judged]:
         """J behind every prefix of every trace, from `stops` forced answers each.

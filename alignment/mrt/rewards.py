@@ -5,9 +5,9 @@ Prompts are a question with a prefix of an older policy's thinking, completions 
     columns of the data: `key`, `question` (the prompt without the prefix), `prefix`, `answer`
 
 `bonus` gives outcome + alpha (J_i - J(prefix)): use it with RLOO or GRPO, where J(prefix) cancels.
-`termination` takes J(prefix) off as well: use it with an algorithm that has no baseline of the group (REINFORCE with
-`baseline: none`, or TRL's GRPO with `scale_rewards: none` and the group mean added back), for against a
-group's mean J(prefix) would cancel. Stops are drawn from the present policy, which is the model given here.
+`termination` takes J(prefix) off as well: use it with an algorithm that has no baseline of the group
+(REINFORCE with `baseline: none`), for against a group's mean J(prefix) would cancel. Stops are drawn from the
+present policy, which is the model given here.
 """
 
 from __future__ import annotations
