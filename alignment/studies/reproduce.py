@@ -28,6 +28,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.mcts_dpo",
         "step pairs from tree search against pairs of whole answers, at equal sampled tokens",
     ),
+    "mrt": (
+        "alignment.studies.mrt",
+        "MRT: regret of thinking, trained by progress against by outcome, on an embedded task",
+    ),
     "b4": (
         "alignment.studies.b4",
         "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",

@@ -1,0 +1,202 @@
+"""Updates of a policy: rows of tokens, AdamW, a state that a killed run takes up again.
+
+Dropout stays off, so that an update depends on weights, rows and optimiser state alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from alignment.mrt.decoding import Ids
+from codegen_eval.errors import CodealignError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A sequence and the weight of each of its tokens in the loss (0 where it is only read)."""
+
+    ids: Ids
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.weights) or len(self.ids) < 2:
+            raise CodealignError(
+                f"a row needs 2 or more tokens with one weight each, got {len(self.ids)} and "
+                f"{len(self.weights)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Some rows as tensors (rows, length), right-padded; `order` are their places in the batch."""
+
+    ids: Tensor
+    weights: Tensor
+    order: list[int]
+
+
+def packed(rows: Sequence[Row], micro_rows: int, device: Any = "cpu") -> Iterator[Packed]:
+    """Rows of similar length, `micro_rows` at a time; padding weighs 0."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
+    for start in range(0, len(order), micro_rows):
+        of = order[start : start + micro_rows]
+        width = len(rows[of[-1]].ids)
+        ids = torch.zeros((len(of), width), dtype=torch.long)
+        weights = torch.zeros((len(of), width))
+        for i, place in enumerate(of):
+            row = rows[place]
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            weights[i, : len(row.ids)] = torch.tensor(row.weights)
+        yield Packed(ids.to(device), weights.to(device), of)
+
+
+def token_logps(model: Any, ids: Tensor, temperature: float = 1.0) -> Tensor:
+    """The log pi of each token but the first, (rows, length - 1), with gradient.
+
+    Right-padded rows need no mask: under causal attention padding is never seen by what stands before it.
+    """
+    logits = model(input_ids=ids[:, :-1]).logits.float() / temperature
+    return -F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+
+
+def imitation_losses(model: Any, rows: Sequence[Row], micro_rows: int) -> Iterator[Tensor]:
+    """Parts of the mean of -log pi over all tokens of a batch, by their weights; they add up to it.
+
+    Raises:
+        CodealignError: If no token counts.
+    """
+    total = sum(sum(row.weights[1:]) for row in rows)
+    if not total > 0:
+        raise CodealignError("no token of the batch counts in the loss")
+    for part in packed(rows, micro_rows, model.device):
+        yield -(token_logps(model, part.ids) * part.weights[:, 1:]).sum() / total
+
+
+class Updates:
+    """A model, its optimiser and the number of updates made; `save` and `load` restore all of it."""
+
+    def __init__(
+        self, model: Any, *, learning_rate: float, warmup_steps: int = 0, max_grad_norm: float = 1.0
+    ) -> None:
+        self.model = model.eval()
+        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
+        self.max_grad_norm = max_grad_norm
+        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+        self.steps = 0
+
+    def step(self, losses: Iterator[Tensor]) -> float:
+        """One update from losses that add up to the batch's; returns their sum.
+
+        Raises:
+            CodealignError: If it is not finite; the weights are then as they were.
+        """
+        value = 0.0
+        for loss in losses:
+            loss.backward()
+            value += float(loss.detach())
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise CodealignError(
+                f"the loss became {value} (norm of the gradient {norm}) after {self.steps} updates; lower "
+                "the learning rate"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * min(1.0, (self.steps + 1) / (self.warmup_steps + 1))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        return value
+
+    def save(self, path: Path, **more: Any) -> None:
+        """Writes trained weights, optimiser, number of updates and `more` in one step."""
+        weights = dict(self.model.named_parameters())
+        state = {
+            "weights": {name: weights[name].detach() for name in self.names},
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "more": more,
+        }
+        part = path.with_name(f".tmp.{path.name}")
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Takes up what `save` wrote; gives its `more`.
+
+        Raises:
+            CodealignError: For a file of another model.
+        """
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.model.device)
+        if sorted(state["weights"]) != sorted(self.names):
+            raise CodealignError(f"{path} was saved of another model; start anew with --overwrite")
+        weights = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, value in state["weights"].items():
+                weights[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = int(state["steps"])
+        more: dict[str, Any] = state["more"]
+        return more
+
+
+def epoch_batches(rows: int, batch: int, steps: int, seed: int) -> list[list[int]]:
+    """Places of the rows of each update: epoch after epoch, each in an order of its own.
+
+    A batch may run over the end of an epoch, so that all have the same size (that of the data, where they
+    hold fewer rows).
+
+    Raises:
+        CodealignError: For no rows, or sizes below 1.
+    """
+    if min(rows, batch, steps) < 1:
+        raise CodealignError(f"{steps} updates of {batch} rows from {rows}: each must be 1 or more")
+    batch = min(batch, rows)
+    generator = torch.Generator().manual_seed(seed)
+    places: list[int] = []
+    while len(places) < batch * steps:
+        places += torch.randperm(rows, generator=generator).tolist()
+    return [places[i * batch : (i + 1) * batch] for i in range(steps)]
+
+
+def finetune(
+    updates: Updates,
+    rows: Sequence[Row],
+    *,
+    steps: int,
+    batch: int,
+    micro_rows: int,
+    seed: int,
+    after: Callable[[Updates, float], None] = lambda updates, loss: None,
+) -> None:
+    """Imitates rows: updates from `updates.steps` on, up to `steps`.
+
+    Args:
+        updates: Fresh, or loaded.
+        rows: The data.
+        steps: Updates in all.
+        batch: Rows an update.
+        micro_rows: Rows at a time.
+        seed: Of the order.
+        after: Called behind every update with its loss: log, save.
+    """
+    for places in epoch_batches(len(rows), batch, steps, seed)[updates.steps :]:
+        of = [rows[place] for place in places]
+        after(updates, updates.step(imitation_losses(updates.model, of, micro_rows)))

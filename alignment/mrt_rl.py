@@ -1,0 +1,119 @@
+"""Entry point: MRT (RL), on-policy updates rewarded by outcome and progress (arXiv 2503.07572).
+
+    codealign train mrt-rl --config recipes/episodes/mrt-rl.yaml --model_name_or_path MODEL
+
+`form` says how progress enters: bonus, mixed, termination, or outcome for the comparison, see
+alignment/mrt/rl.py. `output_dir` is a run directory: metrics.jsonl, checkpoint, `model/`. Killed anywhere,
+the same command goes on to the same weights. One process; `alignment.mrt.rewards` is the same as a reward for
+other trainers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from alignment.mrt.config import MRTTrainConfig
+from codegen_eval.runs import RunDir
+
+if TYPE_CHECKING:
+    from alignment.mrt.rl import Group, Prefix
+    from alignment.mrt.updates import Updates
+
+DESCRIPTION = "MRT (RL): on-policy updates rewarded by outcome and progress."
+
+
+class MRTRLConfig(MRTTrainConfig):
+    """What `alignment.mrt_rl` takes."""
+
+    form: str = "bonus"
+    """bonus (a), mixed (b), termination (c), or outcome: no progress, for comparison."""
+    alpha: float = Field(1.0, ge=0)
+    """Weight of progress in the reward; 0 for the form outcome."""
+    num_generations: int = Field(4, ge=2)
+    """Rollouts of each prefix."""
+    stops: int = Field(4, ge=1)
+    """Forced stops behind a prefix, and behind each rollout's next episodes."""
+    ahead: int = Field(1, ge=0)
+    """Episodes of its own that a rollout is credited with; 0 for all."""
+    max_steps: int = Field(100, ge=1)
+    """Updates."""
+    prompts_per_step: int = Field(16, ge=1)
+    """Prefixes an update."""
+    prefix_steps: int = Field(10, ge=1)
+    """Steps between draws of prefixes: how old the policy that drew them gets."""
+
+
+def run(argv: Sequence[str]) -> RunDir:
+    """Trains, or goes on training, and saves the model.
+
+    Raises:
+        CodealignError: For options, data or models that cannot be used.
+    """
+    config = MRTRLConfig.parse(argv, prog="alignment.mrt_rl", description=DESCRIPTION)
+    from alignment.mrt.rl import StepOptions
+    from alignment.mrt.rl_steps import Plan
+
+    options = StepOptions(
+        form=config.form,  # type: ignore[arg-type]  # checked there
+        alpha=config.alpha,
+        rollouts=config.num_generations,
+        stops=config.stops,
+        ahead=config.ahead,
+    )
+    plan = Plan(
+        config.max_steps, config.prompts_per_step, config.prefix_steps, config.micro_rows, config.seed
+    )
+    from alignment.mrt.config import load_policy, prover_of, questions_of
+    from alignment.mrt.job import CHECKPOINT, conclude, fresh, open_run, rewind
+    from alignment.mrt.rl_steps import prefixes_from, train_steps
+
+    questions = questions_of(config)
+    directory = open_run(config, "mrt_rl")
+    if directory.finished:
+        return directory
+    model, tokenizer = load_policy(config)
+    prover, updates = prover_of(config, model, tokenizer), fresh(config, model)
+    block: list[Prefix] = []
+    if (directory.path / CHECKPOINT).exists():
+        more = updates.load(directory.path / CHECKPOINT)
+        block = prefixes_from(more["block"], questions)
+        print(f"going on after {updates.steps} updates", file=sys.stderr)
+    rewind(directory, 0, updates.steps)
+    train_steps(prover, updates, questions, options, plan, block=block, after=_after(config, directory))
+    conclude(directory, model, tokenizer, 0, updates.steps)
+    return directory
+
+
+def _after(config: MRTRLConfig, directory: RunDir) -> Any:
+    """Logs and saves behind every step."""
+    from alignment.mrt.job import save
+    from alignment.mrt.rl_steps import figures_of, plain_prefixes
+
+    def after(updates: Updates, block: Sequence[Prefix], groups: Sequence[Group], loss: float | None) -> None:
+        told = figures_of(groups, loss)
+        if updates.steps % config.logging_steps == 0 or updates.steps == config.max_steps:
+            directory.log(round=0, step=updates.steps, **told)
+            print(
+                f"step {updates.steps}/{config.max_steps}  outcome {told['outcome']:.3f}  "
+                f"J(prefix) {told['j_prefix']:.3f}  progress {told['progress']:+.3f}",
+                file=sys.stderr,
+            )
+        if updates.steps % config.save_steps == 0 and updates.steps < config.max_steps:
+            save(directory, updates, block=plain_prefixes(block))
+
+    return after
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `alignment.mrt_rl`."""
+    from alignment.preference.job import entry_point
+
+    return entry_point(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Entry point: MRT (STaR), fine-tuning on traces chosen and cut by their progress (arXiv 2503.07572).
+
+    codealign train mrt-star --config recipes/episodes/mrt-star.yaml --model_name_or_path MODEL
+
+Each round samples traces of every question, measures J behind each prefix by forced stops, keeps one trace of
+a question at most and fine-tunes on it. `output_dir` is a run directory: rows-NNN.jsonl (what each round
+kept), metrics.jsonl, `model/`. Killed anywhere, the same command goes on to the same weights. One process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from alignment.mrt.config import MRTTrainConfig
+from codegen_eval.runs import RunDir
+
+if TYPE_CHECKING:
+    from alignment.mrt.updates import Updates
+
+DESCRIPTION = "MRT (STaR): fine-tuning on traces chosen by their progress."
+
+
+class MRTStarConfig(MRTTrainConfig):
+    """What `alignment.mrt_star` takes."""
+
+    rounds: int = Field(2, ge=1)
+    """Of sampling and fine-tuning."""
+    num_generations: int = Field(4, ge=1)
+    """Traces of each question."""
+    stops: int = Field(4, ge=1)
+    """Forced stops behind each prefix."""
+    rule: str = "regret"
+    """Which trace is kept: progress, regret; for comparison outcome, shortest."""
+    regret_budget: float = Field(30.0, gt=0)
+    """Tokens of thinking, for the rule regret."""
+    right_only: bool = True
+    """Keep a trace only if it is right at its own end, too."""
+    learn_stop: bool = True
+    """Whether the forced stop behind a cut counts in the loss."""
+    max_steps: int = Field(60, ge=1)
+    """Updates a round."""
+    per_device_train_batch_size: int = Field(64, ge=1)
+    """Traces an update."""
+    questions_at_once: int = Field(64, ge=1)
+    """Questions that are sampled together: what a kill can cost."""
+
+
+def run(argv: Sequence[str]) -> RunDir:
+    """Trains, or goes on training, and saves the model.
+
+    Raises:
+        CodealignError: For options, data or models that cannot be used, or a round that keeps nothing.
+    """
+    config = MRTStarConfig.parse(argv, prog="alignment.mrt_star", description=DESCRIPTION)
+    options = _options(config)
+    from alignment.mrt.config import load_policy, questions_of
+    from alignment.mrt.job import CHECKPOINT, conclude, fresh, open_run, rewind, save
+
+    questions = questions_of(config)
+    directory = open_run(config, "mrt_star")
+    if directory.finished:
+        return directory
+    model, tokenizer = load_policy(config)
+    updates, first, recent = fresh(config, model), 0, []
+    if (directory.path / CHECKPOINT).exists():
+        more = updates.load(directory.path / CHECKPOINT)
+        first, recent = more["round"], more["recent"]
+        print(f"going on in round {first + 1} after {updates.steps} updates", file=sys.stderr)
+    rewind(directory, first, updates.steps)
+    for number in range(first, config.rounds):
+        _round(config, options, directory, updates, tokenizer, questions, number, recent)
+        updates, recent = fresh(config, model), []
+        save(directory, updates, round=number + 1, recent=[])
+    conclude(directory, model, tokenizer, config.rounds, 0)
+    return directory
+
+
+def _options(config: MRTStarConfig) -> Any:
+    from alignment.mrt.rounds import RoundOptions
+
+    return RoundOptions(
+        traces=config.num_generations,
+        stops=config.stops,
+        rule=config.rule,  # type: ignore[arg-type]  # checked there
+        budget=config.regret_budget,
+        right_only=config.right_only,
+        learn_stop=config.learn_stop,
+    )
+
+
+def _round(
+    config: MRTStarConfig,
+    options: Any,
+    directory: RunDir,
+    updates: Updates,
+    tokenizer: Any,
+    questions: Sequence[Any],
+    number: int,
+    recent: list[float],
+) -> None:
+    """Samples and chooses what is not there yet, then makes the updates that are left."""
+    from alignment.mrt.config import prover_of
+    from alignment.mrt.job import save
+    from alignment.mrt.rounds import figures, select, training_rows
+    from alignment.mrt.updates import finetune
+    from codegen_eval.jsonl import read_jsonl
+    from codegen_eval.progress import track
+
+    prover = prover_of(config, updates.model, tokenizer)
+    size = config.questions_at_once
+    parts = [questions[i : i + size] for i in range(0, len(questions), size)]
+    seed = config.seed + 1_000_003 * number
+
+    def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        for part in track(pending, len(pending), f"round {number + 1}: sampling"):
+            yield part, select(prover, parts[part], options, seed)
+
+    rows = list(read_jsonl(directory.build(f"rows-{number:03d}", len(parts), produce)))
+    kept = training_rows(rows)
+    if not updates.steps:
+        told = figures(rows)
+        directory.log(round=number, step=0, **told)
+        print(
+            f"round {number + 1}/{config.rounds}: {told['kept']:.0f} of {told['questions']:.0f} questions "
+            f"kept, accuracy {told['accuracy']:.3f}, episodes {told['episodes']:.1f}",
+            file=sys.stderr,
+        )
+
+    def after(made: Updates, loss: float) -> None:
+        recent.append(loss)
+        if made.steps % config.logging_steps == 0 or made.steps == config.max_steps:
+            directory.log(round=number, step=made.steps, loss=sum(recent) / len(recent))
+            recent.clear()
+        if made.steps % config.save_steps == 0 and made.steps < config.max_steps:
+            save(directory, made, round=number, recent=list(recent))
+
+    finetune(
+        updates,
+        kept,
+        steps=config.max_steps,
+        batch=config.per_device_train_batch_size,
+        micro_rows=config.micro_rows,
+        seed=seed,
+        after=after,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `alignment.mrt_star`."""
+    from alignment.preference.job import entry_point
+
+    return entry_point(run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
