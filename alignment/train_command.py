@@ -26,6 +26,9 @@ METHODS: dict[str, str] = {
     "rrhf": "RRHF on answers with rewards (scored.jsonl of `codealign score`): rank them, imitate the best",
     "raft": "RAFT, or rejection-sampling fine-tuning, on the same data: imitate the best of each prompt",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
+    "remax": "ReMax: by a reward, against the greedy answer's (any on-policy algorithm by --algorithm)",
+    "rloo": "RLOO: by a reward, against the prompt's other samples (GRPO by --algorithm grpo)",
+    "ppo": "PPO: by a reward, with a critic",
 }
 
 STATUS_FILE = "CODEALIGN_STATUS_FILE"
