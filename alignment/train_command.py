@@ -29,6 +29,9 @@ METHODS: dict[str, str] = {
     "raft": "RAFT, or rejection-sampling fine-tuning, on the same data: imitate the best of each prompt",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
     "mezo": "MeZO, sparse or not: forward passes alone, on a loss of pairs or on what programs are worth",
+    "remax": "ReMax: by a reward, against the greedy answer's (any on-policy algorithm by --algorithm)",
+    "rloo": "RLOO: by a reward, against the prompt's other samples (GRPO by --algorithm grpo)",
+    "ppo": "PPO: by a reward, with a critic",
 }
 
 LAUNCH_OPTIONS: tuple[tuple[str, type, str], ...] = (

@@ -153,20 +153,33 @@ def plain(policy: Any) -> Any:
 
 @contextlib.contextmanager
 def adapter(policy: Any, name: str) -> Iterator[None]:
-    """Computes with another adapter for a while; switching must not decide which of them are trained."""
+    """Computes with another adapter for a while."""
     active = policy.active_adapter
-    trained = {id(p): p.requires_grad for p in policy.parameters()}
-
-    def switch(to: str) -> None:
-        policy.set_adapter(to)
-        for parameter in policy.parameters():
-            parameter.requires_grad_(trained[id(parameter)])
-
-    switch(name)
+    with _trained_as_before(policy):
+        policy.set_adapter(name)
     try:
         yield
     finally:
-        switch(active)
+        with _trained_as_before(policy):
+            policy.set_adapter(active)
+
+
+@contextlib.contextmanager
+def without_adapters(policy: Any) -> Iterator[None]:
+    """Computes with all adapters off for a while, without gradients."""
+    with _trained_as_before(policy), policy.disable_adapter():
+        yield
+
+
+@contextlib.contextmanager
+def _trained_as_before(policy: Any) -> Iterator[None]:
+    """PEFT trains the adapter that it switches to and no other; here switching decides nothing."""
+    trained = [(parameter, parameter.requires_grad) for parameter in policy.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, required in trained:
+            parameter.requires_grad_(required)
 
 
 class Reference:
@@ -188,7 +201,7 @@ class Reference:
         if self._module is not None:
             yield self._module
             return
-        with module.policy.disable_adapter():
+        with without_adapters(module.policy):
             yield module
 
 

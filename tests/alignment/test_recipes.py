@@ -71,7 +71,9 @@ def test_every_recipe_fits_its_entry_point(path: Path) -> None:
     )
     training, model = parts[1], parts[2]
     asked = yaml.safe_load(path.read_text())
-    assert training.learning_rate == asked["learning_rate"] and training.max_length == asked["max_length"]
+    longest = "max_completion_length" if "max_completion_length" in asked else "max_length"
+    holder = training if longest == "max_length" else parsed.options
+    assert training.learning_rate == asked["learning_rate"] and getattr(holder, longest) == asked[longest]
     assert (get_peft_config(model) is not None) == bool(asked.get("use_peft"))
 
 

@@ -1,0 +1,192 @@
+"""The entry points: what a recipe may say, and a run that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alignment import ppo, remax, rloo
+from alignment.onpolicy.job import longest_prompt
+from alignment.onpolicy.options import OnPolicyOptions
+from alignment.onpolicy.prompts import encode_rows, load_rows
+from alignment.onpolicy.runlog import _cut
+from codegen_eval.errors import CodealignError
+from tests.alignment import tiny
+from tests.conftest import REPO
+
+BASE = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o", "--rewards", "parses"]
+
+
+def test_options_that_nobody_set_are_the_algorithms() -> None:
+    found = {
+        "ppo": ppo.parse(BASE).options,
+        "remax": remax.parse(BASE).options,
+        "rloo": rloo.parse(BASE).options,
+        "grpo": rloo.parse([*BASE, "--algorithm", "grpo"]).options,
+        "paper": rloo.parse([*BASE, "--policy_loss", "reinforce"]).options,
+    }
+    assert {name: o.num_ppo_epochs for name, o in found.items()} == dict.fromkeys(found, 1) | {"ppo": 4}
+    assert {name: o.num_generations for name, o in found.items()} == {
+        "ppo": 1,
+        "remax": 1,
+        "rloo": 4,
+        "grpo": 4,
+        "paper": 4,
+    }
+    assert {name: o.loss_aggregation for name, o in found.items()} == {
+        "ppo": "token_mean",
+        "remax": "sequence_sum",
+        "rloo": "sequence_mean",
+        "grpo": "sequence_mean",
+        "paper": "sequence_sum",
+    }
+    assert found["rloo"].ratio_level == "sequence_sum" and found["grpo"].kl_estimator == "k3"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--kl_coeff", "1"], "did you mean 'kl_coef'"),
+        (["--algorithm", "remx"], "did you mean 'remax'"),
+        (["--eval_steps", "4"], "eval_steps"),
+        (["--load_in_4bit", "true"], "config key of on-policy training 'load_in_4bit'"),
+        (["--kl_estimator", "k4"], "kl_estimator"),
+        (["--kl_coef=-0.1"], "--kl_coef must be"),
+        (["--rewards", "[{"], "not valid JSON"),
+        (["--vf_coef", "0.3"], "does nothing in remax"),
+    ],
+)
+def test_what_a_recipe_may_not_say_is_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(CodealignError, match=message):
+        remax.parse([*BASE, *flags])
+
+
+def test_a_recipe_without_a_reward_is_refused() -> None:
+    with pytest.raises(CodealignError, match="--rewards is required"):
+        remax.parse(BASE[:-2])
+
+
+def test_prompts_come_from_files_and_benchmarks_with_their_columns(tmp_path: Path) -> None:
+    rows = load_rows("minipy", "tune")
+    assert rows[0].keys() == {"prompt", "task_id", "entry_point"}, "no hidden test is a column"
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "def f():", "level": 1}\n{"prompt": "x", "level": 2}\n')
+    assert [row["level"] for row in load_rows(str(path), None)] == [1, 2]
+    for text, message in (
+        ('{"text": "x"}\n', r"row 0: `prompt` must be text"),
+        ('{"prompt": "x", "completions": 1}\n', "rename those columns"),
+    ):
+        path.write_text(text)
+        with pytest.raises(CodealignError, match=message):
+            load_rows(str(path), None)
+    with pytest.raises(CodealignError, match="no such file or folder"):
+        load_rows("missing.jsonl", None)
+    with pytest.raises(CodealignError, match="did you mean 'minipy'"):
+        load_rows("minipi", None)
+
+
+def test_long_prompts_are_left_out_and_counted_and_none_left_is_an_error() -> None:
+    tokenizer = tiny.tokenizer()
+    rows = [{"prompt": "x = 1\n" * n} for n in (1, 2, 50)]
+    kept, dropped = encode_rows(rows, tokenizer, 40)
+    assert len(kept) == 2 and dropped == 1
+    with pytest.raises(CodealignError, match="every prompt is longer than 1 tokens"):
+        encode_rows(rows, tokenizer, 1)
+    with pytest.raises(CodealignError, match="prompt 1 has the columns"):
+        encode_rows([{"prompt": "x"}, {"prompt": "x", "task_id": "y"}], tokenizer, 40)
+    with pytest.raises(CodealignError, match="no chat template"):
+        encode_rows([{"prompt": [{"role": "user", "content": "x"}]}], tokenizer, 40)
+    options = OnPolicyOptions(max_completion_length=72, max_prompt_length=None)
+    assert longest_prompt(options, 512) == 440
+    with pytest.raises(CodealignError, match="leaves no room"):
+        longest_prompt(options, 72)
+
+
+def test_rows_after_the_checkpoint_are_made_again_and_not_twice(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "rew')
+    _cut(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("onpolicy")
+    tiny.save_model(folder / "model")
+    rows = [{"prompt": f"def f{i}(xs):\n", "entry_point": f"f{i}"} for i in range(16)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe: dict[str, Any] = {
+        "model_name_or_path": str(folder / "model"),
+        "dataset_name": str(folder / "prompts.jsonl"),
+        "rewards": [{"name": "length", "limit": 16, "buffer": 16}, {"name": "parses", "weight": 0.5}],
+        "max_completion_length": 16,
+        "value_model": "critic",
+        "kl_target": 1.0,
+        "num_mini_batches": 2,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-3,
+        "max_steps": 8,
+        "save_steps": 2,
+        "logging_steps": 1,
+        "completions_steps": 4,
+        "use_cpu": True,
+    }
+    (folder / "ppo.yaml").write_text(yaml.safe_dump(recipe))
+    return folder, [
+        sys.executable,
+        "-m",
+        "alignment.ppo",
+        "--config",
+        str(folder / "ppo.yaml"),
+        "--output_dir",
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(job: tuple[Path, list[str]]) -> None:
+    folder, command = job
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, str(folder / name)], cwd=REPO, env=env, capture_output=True, text=True
+        )
+
+    whole = run("whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = subprocess.Popen(
+        [*command, str(folder / "killed")], cwd=REPO, env=env, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 250
+    while not (folder / "killed/checkpoint-4/manifest.json").exists():
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    again = run("killed")
+    assert again.returncode == 0, again.stderr
+    assert "step 2/8" not in again.stderr and "step 8/8" in again.stderr
+    weights = [(folder / name / "model/model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1] != (folder / "model/model.safetensors").read_bytes()
+    rows = [
+        [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    plain = [[{k: v for k, v in row.items() if not k.startswith("time/")} for row in part] for part in rows]
+    assert plain[0] == plain[1]
+    assert [row.get("step") for row in rows[0]][:8] == list(range(1, 9))
+    assert {"reward/length", "reward/parses", "kl_coef"} <= rows[0][0].keys()
+    texts = [(folder / name / "completions.jsonl").read_text() for name in ("whole", "killed")]
+    assert texts[0] == texts[1] and len(texts[0].splitlines()) == 16
+    finished = run("whole")
+    assert finished.returncode == 0 and "step" not in finished.stderr, "a finished run is not trained again"
