@@ -113,7 +113,7 @@ def _variances(rows: Rows) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
         (policy, reward, [spreads[policy][reward] for spreads in of])
         for policy in ("after SFT", "after ReMax", "random network")
         for reward in ("acc + c(x)", "acc + 1", "bare acc")
-        if reward in of[0][policy]
+        if reward in of[0].get(policy, {})
     ]
 
 
