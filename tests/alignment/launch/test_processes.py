@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from alignment.processes import check_processes, launch_flags
 from codegen_eval.errors import CodealignError
+from tests.conftest import REPO
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,35 @@ def training(world: int, rank: int = 0) -> Any:
     return SimpleNamespace(
         world_size=world, process_index=rank, distributed_state=state, deepspeed_plugin=None
     )
+
+
+# A launcher as torchrun is one: its process gets a session of its own.
+TORCHRUN = """
+import os, subprocess, sys
+trainer = (
+    "import os, sys, time; from alignment.processes import end_with_launcher; end_with_launcher();"
+    "open(sys.argv[1] + '.new', 'w').write(str(os.getpid())); os.rename(sys.argv[1] + '.new', sys.argv[1]);"
+    "time.sleep(60)"
+)
+environment = {**os.environ, "LOCAL_RANK": "0"}
+subprocess.run([sys.executable, "-c", trainer, sys.argv[1]], env=environment, start_new_session=True)
+"""
+
+
+def test_a_process_in_a_session_of_its_own_dies_with_its_launcher(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    launcher = subprocess.Popen([sys.executable, "-c", TORCHRUN, str(note)], cwd=REPO)
+    deadline = time.monotonic() + 60
+    while not note.exists():
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    trainer = Path(f"/proc/{note.read_text()}/stat")
+    assert trainer.exists()
+    launcher.kill()
+    launcher.wait()
+    while trainer.exists() and trainer.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.02)
 
 
 def test_only_deepspeed_on_the_cpu_needs_flags_of_its_own(
