@@ -6,8 +6,9 @@ SETUP := .venv/.stamp
 
 DISTRIBUTED := .venv-distributed
 VLLM := .venv-vllm
+LOWEST := .venv-lowest
 
-.PHONY: help quickstart test test-slow test-attacks test-distributed test-vllm lint types contracts check bench soak clean
+.PHONY: help quickstart test test-slow test-attacks test-distributed test-vllm test-lowest lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
@@ -28,16 +29,27 @@ test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs
 test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an outer box
 	@$(BIN)/python -m pytest -m attacks tests/sandbox/test_attacks.py $(ARGS)
 
-test-distributed: $(DISTRIBUTED)/.stamp ## the Ray tests: a cluster of two nodes on this machine, one is killed
-	@$(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
-		-m distributed tests/sandbox/executors tests/codegen_eval/datajob $(ARGS)
+test-distributed: $(DISTRIBUTED)/.stamp ## several processes and hosts: launches, DeepSpeed, hangs, two hosts, Ray; 20 minutes
+	@OMP_NUM_THREADS=1 $(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
+		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment/launch $(ARGS)
 
 $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 	@test -x $(DISTRIBUTED)/bin/python || $${PYTHON:-python3} -m venv $(DISTRIBUTED)
-	@grep -v '^torch==' constraints.txt > $(DISTRIBUTED)/constraints.txt
-	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check -c $(DISTRIBUTED)/constraints.txt \
-		'ray>=2.50' uvicorn numpy scipy pyyaml pydantic rich jinja2 tyro pyarrow hypothesis pytest pytest-timeout
-	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	@$(DISTRIBUTED)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[train,ray,deepspeed]' uvicorn hypothesis pytest pytest-timeout
+	@touch $@
+
+test-lowest: $(LOWEST)/.stamp ## the tests of trainers with the lowest versions of TRL, transformers and their kin that were tried
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
+		-m "not slow and not distributed" tests/alignment/preference tests/alignment/reward_modeling tests/alignment/health \
+		tests/alignment/test_dpo.py tests/alignment/test_reward.py tests/alignment/test_recipes.py tests/alignment/test_memory.py $(ARGS)
+
+$(LOWEST)/.stamp: pyproject.toml constraints-lowest.txt
+	@test -x $(LOWEST)/bin/python || $${PYTHON:-python3} -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints-lowest.txt)"
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt \
+		-e '.[train]' hypothesis pytest pytest-timeout
 	@touch $@
 
 test-vllm: $(VLLM)/.stamp ## the vLLM tests, on the CPU, with the embedded model
@@ -82,5 +94,5 @@ soak: $(SETUP) ## 10,000 mixed programs while the engine's processes are killed;
 	@$(BIN)/python -m benchmarks.sandbox_soak --programs 400 --kill caller-int --out runs/soak/int.json $(ARGS)
 
 clean: ## remove .venv and caches (run directories stay)
-	@rm -rf .venv $(DISTRIBUTED) $(VLLM) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv $(DISTRIBUTED) $(VLLM) $(LOWEST) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

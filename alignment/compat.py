@@ -12,7 +12,7 @@ from typing import Any
 
 LOWEST: Mapping[str, str] = {
     "torch": "2.13.0",
-    "transformers": "5.17.0",
+    "transformers": "5.0.0",
     "trl": "1.16.0",
     "peft": "0.18.0",
     "accelerate": "1.12.0",

@@ -26,8 +26,8 @@ def launcher_flags(file: Path, options: Mapping[str, int | str]) -> list[str]:
     """
     found = _read(file)
     values: dict[str, Any] = {**found, **options}
-    processes, machines = int(values.get("num_processes") or 1), int(values.get("num_machines") or 1)
-    rank = int(values.get("machine_rank") or 0)
+    processes, machines = _number(values, "num_processes", 1), _number(values, "num_machines", 1)
+    rank = _number(values, "machine_rank", 0)
     if processes < 1 or machines < 1:
         raise CodealignError(
             f"--num_processes and --num_machines must be 1 or more (given: {processes}, {machines})"
@@ -49,7 +49,7 @@ def launcher_flags(file: Path, options: Mapping[str, int | str]) -> list[str]:
             "several machines need --main_process_ip, the address of machine 0 that the others reach"
         )
     if machines > 1:
-        options = {"main_process_port": int(values.get("main_process_port") or _PORT), **options}
+        options = {"main_process_port": _number(values, "main_process_port", _PORT), **options}
     multi = str(values.get("distributed_type")) not in ("NO", "False")
     if multi:
         each = processes // machines
@@ -61,6 +61,14 @@ def launcher_flags(file: Path, options: Mapping[str, int | str]) -> list[str]:
             flush=True,
         )
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def _number(values: Mapping[str, Any], name: str, default: int) -> int:
+    value = values.get(name)
+    try:
+        return default if value is None else int(value)
+    except (TypeError, ValueError):
+        raise CodealignError(f"{name} must be a whole number (given: {value!r})") from None
 
 
 def run_directory(config: Path, overrides: Sequence[str]) -> Path | None:

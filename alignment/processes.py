@@ -8,6 +8,7 @@ alone, each over the other's files. The first is said, the second refused.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -15,7 +16,24 @@ from typing import Any
 from alignment.compat import without_compiled_collectives
 from codegen_eval.errors import CodealignError
 
+_PR_SET_PDEATHSIG = 1
 _TRUE = ("1", "true", "yes", "on", "y", "t")
+
+
+def end_with_launcher() -> None:
+    """Makes the kernel end this process when its launcher dies; for processes of a launch, on Linux.
+
+    torchrun gives each process a session of its own: whoever kills the launcher's group leaves them behind,
+    and they would go on writing to the run that is started again.
+    """
+    if "LOCAL_RANK" not in os.environ or not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(128 + signal.SIGKILL)
 
 
 def launch_flags(given: Mapping[str, Any], *, gpus: int | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.health.options import HealthOptions
-from alignment.processes import check_processes, launch_flags
+from alignment.processes import check_processes, end_with_launcher, launch_flags
 from codegen_eval.errors import CodealignError, unknown
 
 
@@ -52,6 +52,7 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
         CodealignError: For an unknown key (with the nearest name), a missing file, a missing required option,
             or a value that does not fit.
     """
+    end_with_launcher()
     from trl import ModelConfig, ScriptArguments, TrlParser
 
     words = [word for word in argv if word != "--overwrite"]

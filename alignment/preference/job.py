@@ -14,6 +14,7 @@ from alignment.cli import guarded
 from alignment.health.options import NAMES as HEALTH_OPTIONS
 from alignment.health.options import HealthOptions
 from alignment.preference.arguments import Arguments
+from alignment.processes import end_with_launcher
 from alignment.train_command import STATUS_FILE
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
@@ -191,6 +192,7 @@ def adapters(model_config: Any) -> Any:
 
 def entry_point(run: Callable[[Sequence[str]], RunDir], argv: Sequence[str] | None) -> int:
     """Command line of a trainer; errors that a user can mend are one message."""
+    end_with_launcher()
 
     def command(words: Sequence[str]) -> int:
         if not sys.stderr.isatty():

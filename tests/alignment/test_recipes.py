@@ -96,9 +96,14 @@ def test_every_launch_configuration_is_accelerates(path: Path) -> None:
     known = {action.dest for action in launch_command_parser()._actions}
     for section in (found.deepspeed_config, found.fsdp_config):
         assert set(section) <= known, set(section) - known
-    kinds = {"single": "NO", "ddp": "MULTI_GPU", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}
-    assert found.distributed_type == kinds.get(path.stem, found.distributed_type)
-    assert found.deepspeed_config.get("zero_stage", 0) == (3 if path.stem == "zero3" else 0)
+    name = path.stem.partition("-")[0]
+    stage = int(name.removeprefix("zero")) if name.startswith("zero") else 0
+    kinds = {"single": "NO", "ddp": "MULTI_GPU", "fsdp2": "FSDP"}
+    assert found.distributed_type == ("DEEPSPEED" if stage else kinds[name])
+    assert found.deepspeed_config.get("zero_stage", 0) == stage
+    offload = "cpu" if path.stem.endswith("-offload") else "none"
+    assert found.deepspeed_config.get("offload_param_device", "none") == offload
+    assert found.mixed_precision == "no", "the recipe's bf16 decides; here it would be turned on in silence"
     assert found.fsdp_config.get("fsdp_version", 0) == (2 if path.stem == "fsdp2" else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,37 +36,26 @@ def both(two: Hosts, folder: Path, attempt: str) -> list[subprocess.Popen[bytes]
     return [two.start(n, command(folder, n), folder / f"{attempt}_host{n}.log") for n in (0, 1)]
 
 
-def trainers(group: int) -> list[int]:
-    """Processes of a group, from /proc."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                text = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(text[2]) == group and text[0] != "Z":
-                found.append(int(entry.name))
-    return found
-
-
 def lose_power(front: subprocess.Popen[bytes]) -> None:
-    """Ends a host's front, launcher and trainer at once; they are in two process groups."""
-    children = [int(e.name) for e in Path("/proc").iterdir() if e.name.isdigit() and _parent(e) == front.pid]
-    groups = {os.getpgid(child) for child in children} | {front.pid}
-    for group in groups:
-        for pid in trainers(group):
-            os.kill(pid, signal.SIGSTOP)
-    for group in groups:
-        os.killpg(group, signal.SIGKILL)
+    """Ends a host's front, launcher and trainer, in whatever session they are; none may say a last word."""
+    doomed = [front.pid]
+    for pid in doomed:  # grows as children are found
+        doomed += [child for child, parent in _parents().items() if parent == pid]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
     destroy(front)
 
 
-def _parent(entry: Path) -> int:
-    try:
-        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return -1
+def _parents() -> dict[int, int]:
+    """Each process's parent, from /proc."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
 
 
 def main(folder: Path) -> None:

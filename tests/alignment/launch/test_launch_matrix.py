@@ -1,0 +1,151 @@
+"""Trainer x launch mode: the losses of one process on two; a hang and a spoiled loss in a real launch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import launch_matrix
+from tests.conftest import REPO
+
+# As a launcher would, but with one import of torch for all processes.
+FORKED = """
+import os, socket, sys
+from pathlib import Path
+import torch, trl
+from trl import DPOTrainer
+import alignment.preference.trainer
+from benchmarks import launch_matrix
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+launch_matrix.make_data(folder)
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+
+def fork(mode, rank, world):
+    child = os.fork()
+    if child == 0:
+        if world > 1:
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+            os.environ.update(LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        status = 1
+        try:
+            status = launch_matrix.work(folder, mode, ["dpo"])
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return child
+
+for mode, world in (("single", 1), ("ddp", 2)):
+    for child in [fork(mode, rank, world) for rank in range(world)]:
+        assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(320)
+def test_dpo_on_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tmp_path)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=290,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = [json.loads((tmp_path / mode / "dpo.json").read_text()) for mode in ("single", "ddp")]
+    found = launch_matrix.cell(results[1], results[0], 2)
+    assert found["state"] == "equal", found
+    losses = found["losses"]
+    assert len(losses) == launch_matrix.STEPS and losses[-1] < losses[0] - 0.01, "and it learns"
+    assert "processes: 2 on 1 machine (DDP, gloo, cpu)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        ({"losses": [1.0, 0.5 + 1e-6], "processes": 2}, "equal"),
+        ({"losses": [1.0, 0.5 + 1e-4], "processes": 2}, "differs"),
+        ({"losses": [1.0], "processes": 2}, "failed"),
+        ({"losses": [1.0, 0.5], "processes": 1}, "failed"),
+        ({"error": "RuntimeError: no"}, "failed"),
+    ],
+)
+def test_a_cell_says_what_happened(result: dict[str, Any], state: str) -> None:
+    assert launch_matrix.cell(result, {"losses": [1.0, 0.5], "processes": 1}, 2)["state"] == state
+
+
+def test_the_table_names_failures_and_what_was_only_parsed() -> None:
+    base = {"losses": [1.0], "processes": 1}
+    table = {
+        "dpo": {
+            "single": launch_matrix.cell(base, base, 1),
+            "ddp": launch_matrix.cell({"losses": [1.0 + 1e-7], "processes": 2}, base, 2),
+            "zero3": launch_matrix.cell({"error": "RuntimeError: deepspeed\nmore"}, base, 2),
+            "fsdp2": {"state": "parsed only", "why": "no GPU"},
+        }
+    }
+    text = launch_matrix.markdown({"table": table})
+    assert text.splitlines()[0] == "| trainer | single | ddp | zero3 | fsdp2 |"
+    assert "| dpo | tried | equal, 1e-07 | failed: RuntimeError: deepspeed | parsed only |" in text
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(3000)
+def test_every_trainer_in_every_mode_learns_what_one_process_does(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-distributed")
+    modes = [mode for mode, reason in launch_matrix.MODES.items() if reason is None]
+    found = launch_matrix.matrix(list(launch_matrix.METHODS), modes, 1200, tmp_path)
+    bad = {
+        (name, mode): cell
+        for name, row in found["table"].items()
+        for mode, cell in row.items()
+        if cell["state"] != "equal"
+    }
+    assert not bad and len(found["table"]) == len(launch_matrix.METHODS), launch_matrix.markdown(found)
+
+
+def faulty(folder: Path, mode: str, fault: str, *more: str) -> subprocess.CompletedProcess[str]:
+    launch_matrix.make_data(folder)
+    method = launch_matrix.METHODS["dpo"]
+    configuration = launch_matrix.recipe_path(f"accelerate/{mode}.yaml")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
+    command += ["--num_processes", "2", "--main_process_port", "0", "-m", "tests.alignment.launch.faulty"]
+    command += [*launch_matrix.arguments_of(method, folder, folder / "run", 2), *more]
+    environment = {**os.environ, "FAULT": fault, "PYTHONPATH": str(REPO)}
+    return subprocess.run(
+        command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(700)
+def test_a_rank_asleep_in_its_reward_function_ends_the_launch_with_the_stacks_of_all(tmp_path: Path) -> None:
+    done = faulty(tmp_path, "ddp", "hang:1:3", "--hang_timeout", "10")
+    assert done.returncode != 0
+    assert "the stacks of all 2 ranks follow" in done.stderr
+    assert "[rank 1]   File" in done.stderr and "in reward_that_never_returns" in done.stderr
+    assert "--- rank 1: step 2, reward" in done.stderr and "[rank 0]   File" in done.stderr
+
+
+@pytest.mark.distributed
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("mode", ["ddp", "zero2", "zero3"])
+def test_a_loss_that_is_nan_on_one_rank_is_skipped_by_all(tmp_path: Path, mode: str) -> None:
+    if mode != "ddp":
+        pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-distributed")
+    done = faulty(tmp_path, mode, "nan:1:2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("step 2: the loss is not finite; the update is skipped") == 1
+    losses = launch_matrix.losses_of(tmp_path / "run")
+    assert len(losses) == launch_matrix.STEPS and all(loss == loss for loss in losses)
+    # The rate of step 1 is 0 (warm-up): with step 2 skipped, step 3 sees the first weights.
+    assert losses[2] == pytest.approx(0.6931472, abs=1e-6) and losses[3] < 0.69
