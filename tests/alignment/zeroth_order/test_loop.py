@@ -178,3 +178,18 @@ def test_two_processes_end_with_the_weights_of_one_that_saw_the_whole_batch(
     assert equal(state(models[0]), state(models[1])) and equal(state(models[0]), state(whole))
     assert [[*one, *other] for one, other in zip(seen[0].seen, seen[1].seen, strict=True)] == alone.seen
     assert len((tmp_path / "two/steps.jsonl").read_text().splitlines()) == 11, "one of them writes"
+
+
+@pytest.mark.parametrize(("reward", "warned"), [(False, 1), (True, 0)])
+def test_a_loss_that_grows_is_told_once_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reward: bool, warned: int
+) -> None:
+    class Growing(RowLoss):
+        def __call__(self, rows: Sequence[int]) -> list[float | None]:
+            self.seen.append(list(rows))
+            return [float(len(self.seen))]
+
+    model = Small()
+    plan = replace(PLAN, reward=reward, log_every=1)
+    train(RunDir.open(tmp_path, "mezo", {}), ZerothOrder(model, SETTINGS), Growing(model), plan, "r")
+    assert capsys.readouterr().err.count("the steps are too long. Lower learning_rate") == warned
