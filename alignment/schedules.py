@@ -94,8 +94,9 @@ def refined(norms: FloatArray, power: float) -> FloatArray:
     # Their geometric mean is the unit, so that no power leaves the range of a float.
     weights = np.exp(-power * (np.log(norms) - np.log(norms).mean()))
     later = np.concatenate([np.cumsum(weights[::-1])[::-1][1:], [0.0]])
-    schedule: FloatArray = weights * later
-    return schedule / schedule.max()
+    raw = weights * later
+    schedule: FloatArray = raw / raw.max()
+    return schedule
 
 
 def factor(schedule: Sequence[float] | FloatArray, step: int, total: int) -> float:

@@ -20,6 +20,7 @@ from codegen_eval.jsonl import read_jsonl
 from codegen_eval.runs import RunDir
 
 STEPS = "steps.jsonl"
+_GROWN = 0.1  # beyond twice the loss of the start, so that a start near 0 warns of nothing
 
 
 class Objective(Protocol):
@@ -149,6 +150,7 @@ class _History:
         self._directory = directory
         self._plan = plan
         self._told = 0
+        self._warned = False
         if directory is not None and (directory.path / "metrics.jsonl").exists():
             rows = read_jsonl(directory.path / "metrics.jsonl")
             self._told = max((int(row["step"]) for row in rows if "step" in row), default=0)
@@ -169,6 +171,19 @@ class _History:
         skipped = f"  {row['skipped']:.0f} skipped" if row["skipped"] else ""
         print(
             f"step {count}/{self._plan.steps}  {name} {row[name]:.4f}  |factor| {row['factor']:.3g}{skipped}",
+            file=sys.stderr,
+        )
+        self._warn_of_growth(row[name])
+
+    def _warn_of_growth(self, now: float) -> None:
+        """Says once, in plain words, that a loss has grown: a rate too high shows in nothing else here."""
+        start = means(self.steps[: self._plan.log_every], reward=self._plan.reward)
+        if self._plan.reward or self._warned or not now > 2 * abs(start["loss"]) + _GROWN:
+            return
+        self._warned = True
+        print(
+            f"warning: the loss is {now:.3g} and was {start['loss']:.3g} at the start: the steps are too "
+            "long. Lower learning_rate, or average more directions.",
             file=sys.stderr,
         )
 

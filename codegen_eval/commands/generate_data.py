@@ -20,6 +20,7 @@ from codegen_eval.datajob.pairing import Sieve, conversational, fitted, problem_
 from codegen_eval.datajob.prompts import Candidate
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.base import Backend
+from codegen_eval.hub import Hub
 from codegen_eval.pairs.hygiene import normal_form
 from codegen_eval.progress import track
 from codegen_eval.runs import RunDir, read_jsonl, write_jsonl
@@ -261,7 +262,7 @@ def run(
     config: GenerateDataConfig,
     runner: Runner | None = None,
     backend: Backend | None = None,
-    hub: dataset.Hub | None = None,
+    hub: Hub | None = None,
 ) -> RunDir:
     """Writes prompts, matrices, rankings and pairs, and the folder `dataset`; uploads it if asked.
 

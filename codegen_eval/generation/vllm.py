@@ -191,7 +191,7 @@ class VLLMBackend:
         ranks = [rank for rank in _RANKS if rank >= adapter.rank]
         if not ranks:
             raise CodealignError(f"{options.model}: rank {adapter.rank}; vLLM serves up to {_RANKS[-1]}")
-        lora = {"enable_lora": True, "max_lora_rank": ranks[0], "max_loras": 1}
+        lora: dict[str, Any] = {"enable_lora": True, "max_lora_rank": ranks[0], "max_loras": 1}
         # The adapter's folder holds the tokenizer that it was trained with.
         own = (Path(options.model) / "tokenizer_config.json").is_file()
         lora |= {"tokenizer": options.model} if own else {}

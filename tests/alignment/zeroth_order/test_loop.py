@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from alignment.zeroth_order import loop
 from alignment.zeroth_order.loop import Plan, batch_rows, means, train
 from alignment.zeroth_order.steplog import Step
 from alignment.zeroth_order.trainer import Settings, ZerothOrder
@@ -139,3 +143,53 @@ def test_means_count_what_is_there() -> None:
     steps = [Step(0.1, 2.0, ((1, -4.0), (2, None))), Step(0.2, float("nan"), ((3, 2.0), (4, 0.0)))]
     assert means(steps, reward=False) == {"loss": 2.0, "learning_rate": 0.2, "factor": 2.0, "skipped": 1.0}
     assert means(steps, reward=True)["reward"] == -2.0
+
+
+def test_two_processes_end_with_the_weights_of_one_that_saw_the_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads stand for processes; what they exchange are the values of their rows, as all_gather would."""
+    here = threading.local()
+    meet = threading.Barrier(2, timeout=60)
+    table: dict[int, list[float | None]] = {}
+
+    def gathered(values: list[float | None]) -> list[float | None]:
+        table[here.rank] = values
+        meet.wait()
+        found = [*table[0], *table[1]]
+        meet.wait()
+        return found
+
+    whole, alone = go(tmp_path / "whole", plan=replace(PLAN, batch=4, micro_batches=1))
+    monkeypatch.setattr(loop, "_place", lambda: (here.rank, 2))
+    monkeypatch.setattr(loop, "_together", meet.wait)
+    monkeypatch.setattr(loop, "_gathered", gathered)
+    directory = RunDir.open(tmp_path / "two", "mezo", {})
+    models = [Small(), Small()]
+    seen: list[RowLoss] = [RowLoss(model) for model in models]
+
+    def process(rank: int) -> None:
+        here.rank = rank
+        plan = replace(PLAN, batch=2, micro_batches=1)
+        train(directory, ZerothOrder(models[rank], SETTINGS, seed=1), seen[rank], plan, "r")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(process, (0, 1)))
+    assert equal(state(models[0]), state(models[1])) and equal(state(models[0]), state(whole))
+    assert [[*one, *other] for one, other in zip(seen[0].seen, seen[1].seen, strict=True)] == alone.seen
+    assert len((tmp_path / "two/steps.jsonl").read_text().splitlines()) == 11, "one of them writes"
+
+
+@pytest.mark.parametrize(("reward", "warned"), [(False, 1), (True, 0)])
+def test_a_loss_that_grows_is_told_once_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reward: bool, warned: int
+) -> None:
+    class Growing(RowLoss):
+        def __call__(self, rows: Sequence[int]) -> list[float | None]:
+            self.seen.append(list(rows))
+            return [float(len(self.seen))]
+
+    model = Small()
+    plan = replace(PLAN, reward=reward, log_every=1)
+    train(RunDir.open(tmp_path, "mezo", {}), ZerothOrder(model, SETTINGS), Growing(model), plan, "r")
+    assert capsys.readouterr().err.count("the steps are too long. Lower learning_rate") == warned
