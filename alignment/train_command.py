@@ -23,6 +23,8 @@ from codegen_eval.errors import CodealignError, unknown
 METHODS: dict[str, str] = {
     "dpo": "direct preference optimisation and its family on pairs.jsonl (any loss by --loss_type)",
     "kto": "KTO on single programs with a label, kto.jsonl",
+    "mrt-star": "MRT (STaR): fine-tuning on traces of thinking chosen and cut by their progress",
+    "mrt-rl": "MRT (RL): on-policy updates rewarded by outcome and progress",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
 }
 
@@ -94,7 +96,7 @@ def launch(method: str, config: Path, overrides: Sequence[str] = (), *, accelera
     if not launcher.is_file():
         raise CodealignError(f"no such Accelerate configuration: {launcher}")
     command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher)]
-    command += ["-m", f"alignment.{method}", "--config", str(config), *overrides]
+    command += ["-m", f"alignment.{method.replace('-', '_')}", "--config", str(config), *overrides]
     with tempfile.TemporaryDirectory(prefix="codealign-") as folder:
         note = Path(folder) / "status"
         with _group(command, {**os.environ, STATUS_FILE: str(note)}) as process:

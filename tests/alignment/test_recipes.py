@@ -21,8 +21,10 @@ COMMANDS = {
     "quickstart": ("alignment.quickstart", "QuickstartConfig"),
     "pretrain": ("alignment.pretrain", "PretrainConfig"),
     "data": ("codegen_eval.commands.data_config", "GenerateDataConfig"),
+    "mrt_star": ("alignment.mrt_star", "MRTStarConfig"),
+    "mrt_rl": ("alignment.mrt_rl", "MRTRLConfig"),
 }
-_COMMAND = re.compile(r"codealign train (\w+)|-m alignment\.(\w+)|codealign (quickstart)")
+_COMMAND = re.compile(r"codealign train ([\w-]+)|-m alignment\.(\w+)|codealign (quickstart)")
 
 
 def heading(path: Path) -> str:
@@ -33,7 +35,7 @@ def heading(path: Path) -> str:
 def entry_point(path: Path) -> str:
     """The entry point that the heading's command names; otherwise the file's own name."""
     found = _COMMAND.search(heading(path))
-    return next(filter(None, found.groups())) if found else path.stem
+    return next(filter(None, found.groups())).replace("-", "_") if found else path.stem
 
 
 def parse(path: Path, *flags: str) -> Any:
@@ -42,6 +44,8 @@ def parse(path: Path, *flags: str) -> Any:
     if name in COMMANDS:
         module, config = COMMANDS[name]
         given = ["--config", str(path), "--out", "x", *flags]
+        if name.startswith("mrt"):
+            given[2:4] = ["--output_dir", "x", "--model_name_or_path", "m", "--dataset_name", "d"]
         return getattr(importlib.import_module(module), config).parse(given, prog=name, description="")
     argv = ["--config", str(path), "--dataset_name", "d", "--output_dir", "o", "--use_cpu", "true", *flags]
     if name == "reward":
