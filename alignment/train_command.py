@@ -27,6 +27,8 @@ METHODS: dict[str, str] = {
     "kto": "KTO on single programs with a label, kto.jsonl",
     "rrhf": "RRHF on answers with rewards (scored.jsonl of `codealign score`): rank them, imitate the best",
     "raft": "RAFT, or rejection-sampling fine-tuning, on the same data: imitate the best of each prompt",
+    "mrt-star": "MRT (STaR): fine-tuning on traces of thinking chosen and cut by their progress",
+    "mrt-rl": "MRT (RL): on-policy updates rewarded by outcome and progress",
     "reward": "reward models on pairs.jsonl: k members with own seeds, their scales and what they are worth",
     "mezo": "MeZO, sparse or not: forward passes alone, on a loss of pairs or on what programs are worth",
     "remax": "ReMax: by a reward, against the greedy answer's (any on-policy algorithm by --algorithm)",
@@ -144,7 +146,7 @@ def launch(
         raise CodealignError(f"no such Accelerate configuration: {launcher}")
     flags = launcher_flags(launcher, options or {})
     command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher), *flags]
-    command += ["-m", f"alignment.{method}", "--config", str(config), *overrides]
+    command += ["-m", f"alignment.{method.replace('-', '_')}", "--config", str(config), *overrides]
     return restarting(lambda: _run(command), max_restarts, run_directory(config, overrides))
 
 

@@ -1,9 +1,9 @@
 """Episodes for code: drafts of a program, each mended with what the sandbox said of the one before.
 
 An episode is a repair turn. The model writes a draft; the public tests (the examples of the docstring) are
-run in the sandbox; what failed is shown as comments, and the prompt follows once more. Whoever stops after a turn
-hands in the last draft, so that J behind a turn is the reward of that draft on the private tests, which are
-never shown. A repair that breaks what was right has negative progress.
+run in the sandbox; what failed is shown as comments, and the prompt follows once more. Whoever stops after a
+turn hands in the last draft, so that J behind a turn is the reward of that draft on the private tests, which
+are never shown. A repair that breaks what was right has negative progress.
 
 What a program printed or raised is hostile text: it is cut to one short line of printable characters, and
 stands behind `# `.
@@ -225,9 +225,9 @@ def repair_curve(trace: RepairTrace, first: Sequence[float | None], turns: int) 
 def repair_pairs(traces: Sequence[RepairTrace]) -> list[dict[str, str]]:
     """Rows for fine-tuning on repair, from a model's own samples: a wrong draft, what was said, a right one.
 
-    `prompt` is the repair prompt of a draft that failed its public tests, `completion` another sample of
-    the same problem whose private tests pass. Each failed first draft gives one row; right drafts are dealt out in
-    turn, so that none is imitated much more than another.
+    `prompt` is the repair prompt of a draft that failed its public tests, `completion` another sample of the
+    same problem whose private tests pass. Each failed first draft gives one row; right drafts are dealt out
+    in turn, so that none is imitated much more than another.
     """
     rows = []
     by_problem: dict[str, list[RepairTrace]] = {}

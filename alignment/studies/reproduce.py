@@ -32,6 +32,10 @@ STUDIES: dict[str, tuple[str, str]] = {
         "alignment.studies.mrt",
         "MRT: regret of thinking, trained by progress against by outcome, on an embedded task",
     ),
+    "mrt-code": (
+        "alignment.studies.mrt_code",
+        "repair turns with sandbox feedback: the embedded model as it is and after a warm start",
+    ),
     "b4": (
         "alignment.studies.b4",
         "B4's simulation: six rankers on 17 settings, and whether B4 is calibrated",

@@ -22,8 +22,10 @@ COMMANDS = {
     "pretrain": ("alignment.pretrain", "PretrainConfig"),
     "data": ("codegen_eval.commands.data_config", "GenerateDataConfig"),
     "mcts-dpo": ("alignment.mcts_dpo", "MctsDpoConfig"),
+    "mrt_star": ("alignment.mrt_star", "MRTStarConfig"),
+    "mrt_rl": ("alignment.mrt_rl", "MRTRLConfig"),
 }
-_COMMAND = re.compile(r"codealign train (\w+)|-m alignment\.(\w+)|codealign (quickstart|mcts-dpo)")
+_COMMAND = re.compile(r"codealign train ([\w-]+)|-m alignment\.(\w+)|codealign (quickstart|mcts-dpo)")
 
 
 def heading(path: Path) -> str:
@@ -34,7 +36,7 @@ def heading(path: Path) -> str:
 def entry_point(path: Path) -> str:
     """The entry point that the heading's command names; otherwise the file's own name."""
     found = _COMMAND.search(heading(path))
-    return next(filter(None, found.groups())) if found else path.stem
+    return next(filter(None, found.groups())).replace("-", "_") if found else path.stem
 
 
 def parse(path: Path, *flags: str) -> Any:
@@ -43,6 +45,8 @@ def parse(path: Path, *flags: str) -> Any:
     if name in COMMANDS:
         module, config = COMMANDS[name]
         given = ["--config", str(path), "--out", "x", *flags]
+        if name.startswith("mrt"):
+            given[2:4] = ["--output_dir", "x", "--model_name_or_path", "m", "--dataset_name", "d"]
         return getattr(importlib.import_module(module), config).parse(given, prog=name, description="")
     argv = ["--config", str(path), "--dataset_name", "d", "--output_dir", "o", "--use_cpu", "true", *flags]
     if name == "reward":

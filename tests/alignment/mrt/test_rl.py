@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from dataclasses import replace
 from typing import Any
@@ -173,10 +174,8 @@ def trained_by(stop_at: int | None, block: Any = ()) -> tuple[Any, Any, Any]:
 
     updates = Updates(net, learning_rate=1e-2)
     options = StepOptions("bonus", 1.0, rollouts=2, stops=2)
-    try:
+    with contextlib.suppress(Stopped):
         train_steps(p, updates, QUESTIONS, options, Plan(5, 3, block=3, seed=1), block=block, after=after)
-    except Stopped:
-        pass
     return updates, seen.get("block"), (p, options)
 
 
