@@ -54,20 +54,28 @@ class OnPolicyConfig:
 
     def main_process_first(self, local: bool = True, desc: str = "") -> AbstractContextManager[Any]:
         """As transformers': the first process enters, the others wait."""
-        from accelerate import PartialState
-
-        state = PartialState(cpu=self.use_cpu)
+        state = self.distributed_state
         first: AbstractContextManager[Any] = (
             state.local_main_process_first() if local else state.main_process_first()
         )
         return first
 
     @property
-    def process_index(self) -> int:
-        """Number of this process."""
+    def distributed_state(self) -> Any:
+        """Accelerate's state of this process."""
         from accelerate import PartialState
 
-        return int(PartialState(cpu=self.use_cpu).process_index)
+        return PartialState(cpu=self.use_cpu)
+
+    @property
+    def process_index(self) -> int:
+        """Number of this process."""
+        return int(self.distributed_state.process_index)
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train together."""
+        return int(self.distributed_state.num_processes)
 
     @property
     def rollout_rows(self) -> int:

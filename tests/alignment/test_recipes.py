@@ -21,7 +21,7 @@ COMMANDS = {
     "quickstart": ("alignment.quickstart", "QuickstartConfig"),
     "pretrain": ("alignment.pretrain", "PretrainConfig"),
     "data": ("codegen_eval.commands.data_config", "GenerateDataConfig"),
-    "mcts-dpo": ("alignment.mcts_dpo", "MctsDpoConfig"),
+    "mcts_dpo": ("alignment.mcts_dpo", "MctsDpoConfig"),
     "mrt_star": ("alignment.mrt_star", "MRTStarConfig"),
     "mrt_rl": ("alignment.mrt_rl", "MRTRLConfig"),
 }
