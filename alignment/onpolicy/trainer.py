@@ -136,7 +136,8 @@ class OnPolicyTrainer:
         finally:
             self.calls.close()
         self._event("on_train_end")
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # `end_training` would part the processes, too
+            tracker.finish()
         return self.state
 
     def step(self, number: int) -> Rollout:
