@@ -138,6 +138,16 @@ def build(arguments: Arguments, directory: RunDir | None) -> tuple[Any, int]:
         value_model_path=options.value_model_path,
         checkpointing=config.gradient_checkpointing,
     )
+    sampler = None
+    if options.use_vllm:
+        from alignment.onpolicy.vllm_rollout import VLLMSampler
+
+        sampler = VLLMSampler(
+            tokenizer,
+            arguments.model.model_name_or_path,
+            dtype=str(model.dtype).removeprefix("torch."),
+            engine=options.vllm_engine,
+        )
     trainer = OnPolicyTrainer(
         module,
         tokenizer,
@@ -145,6 +155,7 @@ def build(arguments: Arguments, directory: RunDir | None) -> tuple[Any, int]:
         algorithm,
         prompts,
         reward,
+        sampler=sampler,
         folder=None if directory is None else directory.path,
         callbacks=[] if directory is None else [StepLog(directory, options.completions_steps)],
     )

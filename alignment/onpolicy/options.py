@@ -144,8 +144,12 @@ class OnPolicyOptions:
     cliprange_value: float | None = _option(0.2, "Of the value; null for none.")
     critic_warmup_steps: int = _option(0, "First steps, in which the value alone learns.")
 
-    importance_correction: bool = _option(
-        False, "Weigh tokens by the trainer's over the sampler's probability."
+    use_vllm: bool = _option(False, "Draw answers by vLLM in this process, with the policy's weights.")
+    vllm_engine: dict[str, Any] | str | None = _option(
+        None, "Arguments of vLLM's LLM, e.g. {gpu_memory_utilization: 0.3}; JSON on the command line."
+    )
+    importance_correction: bool | None = _option(
+        None, "Weigh tokens by the trainer's over the sampler's probability; default: with use_vllm."
     )
     importance_cap: float = _option(3.0, "Largest weight.")
     importance_excess: Excess = _option("truncate", "What larger ratios become: the cap, or 0 (mask).")
@@ -155,16 +159,24 @@ class OnPolicyOptions:
     completions_steps: int = _option(0, "Write a step's answers to completions.jsonl every so many steps.")
 
     def __post_init__(self) -> None:
-        """Reads JSON where rewards come from the command line.
+        """Reads JSON where rewards and the engine come from the command line.
 
         Raises:
-            CodealignError: For JSON that is none.
+            CodealignError: For JSON that is none, or an engine that is no mapping.
         """
         if isinstance(self.rewards, str) and self.rewards.lstrip()[:1] in ("{", "["):
-            try:
-                self.rewards = json.loads(self.rewards)
-            except ValueError as error:
-                raise CodealignError(f"--rewards is not valid JSON: {error}") from None
+            self.rewards = _from_json("rewards", self.rewards)
+        if isinstance(self.vllm_engine, str):
+            self.vllm_engine = _from_json("vllm_engine", self.vllm_engine)
+        if not isinstance(self.vllm_engine, dict | None):
+            raise CodealignError(f"vllm_engine must be a mapping of names to values: {self.vllm_engine!r}")
+
+
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CodealignError(f"--{name} is not valid JSON: {error}") from None
 
 
 _POSITIVE = (

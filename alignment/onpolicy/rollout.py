@@ -79,7 +79,8 @@ class Sampler(Protocol):
     """Draws answers of the policy.
 
     Attributes:
-        exact: Its distribution is the trainer's own but for rounding; else the trainer corrects for it.
+        exact: Its distribution is the trainer's own but for rounding; else the trainer demands importance
+            correction, for which the answers must bring log-probabilities.
     """
 
     exact: bool

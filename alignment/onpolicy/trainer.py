@@ -88,6 +88,11 @@ class OnPolicyTrainer:
         self.updater = Updater(model, module, self.optimizer, algorithm, self.accelerator, config, self.tally)
         self.failures = FailureWindow(options.failed_rewards_window, options.max_failed_rewards)
         self.sampler = sampler or HFSampler(tokenizer, self.accelerator.autocast)
+        if not self.sampler.exact and not options.importance_correction:
+            raise CodealignError(
+                "this sampler draws from a distribution that is not quite the trainer's: set "
+                "importance_correction true"
+            )
         self.kl: KLController = FixedKL(options.kl_coef)
         if options.kl_target is not None:
             self.kl = AdaptiveKL(options.kl_coef, options.kl_target, options.kl_horizon)
@@ -131,7 +136,8 @@ class OnPolicyTrainer:
         finally:
             self.calls.close()
         self._event("on_train_end")
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # `end_training` would part the processes, too
+            tracker.finish()
         return self.state
 
     def step(self, number: int) -> Rollout:
@@ -165,7 +171,7 @@ class OnPolicyTrainer:
                 o.max_completion_length,
                 tuple(o.stop or ()),
                 self.config.seed,
-                logps=o.importance_correction,
+                logps=bool(o.importance_correction),
             ),
             num_generations=self.num_generations,
             greedy=self.algorithm.needs_greedy,

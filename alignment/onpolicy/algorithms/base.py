@@ -77,7 +77,7 @@ class Algorithm:
         """Whether the policy's log-probabilities are needed before the update."""
         o = self.options
         several = (o.num_ppo_epochs or 1) > 1 or o.num_mini_batches > 1
-        return several or o.kl_coef > 0 or o.importance_correction
+        return several or o.kl_coef > 0 or bool(o.importance_correction)
 
     def check(self) -> None:
         """Refuses options that do not fit this algorithm.
@@ -213,6 +213,10 @@ def resolved(kind: type[Algorithm], options: OnPolicyOptions, given: Mapping[str
     for name in ("kl_target", "kl_horizon", "kl_estimator", "kl_form"):
         if name in given and options.kl_coef == 0:
             raise CodealignError(f"--{name} does nothing while kl_coef is 0")
+    if options.importance_correction is None:
+        options.importance_correction = options.use_vllm
+    if "vllm_engine" in given and not options.use_vllm:
+        raise CodealignError("--vllm_engine belongs to use_vllm, which is off")
     for name in ("importance_cap", "importance_excess"):
         if name in given and not options.importance_correction:
             raise CodealignError(f"--{name} belongs to importance_correction, which is off")

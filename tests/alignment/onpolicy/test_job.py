@@ -49,6 +49,8 @@ def test_options_that_nobody_set_are_the_algorithms() -> None:
         "grpo": "sequence_mean",
         "paper": "sequence_sum",
     }
+    assert ppo.parse([*BASE, "--use_vllm", "true"]).options.importance_correction is True
+    assert found["ppo"].importance_correction is False
     assert found["rloo"].ratio_level == "sequence_sum" and found["grpo"].kl_estimator == "k3"
 
 
@@ -62,6 +64,8 @@ def test_options_that_nobody_set_are_the_algorithms() -> None:
         (["--kl_estimator", "k4"], "kl_estimator"),
         (["--kl_coef=-0.1"], "--kl_coef must be"),
         (["--rewards", "[{"], "not valid JSON"),
+        (["--use_vllm", "true", "--vllm_engine", "3"], "must be a mapping"),
+        (["--vllm_engine", '{"seed": 1}'], "belongs to use_vllm"),
         (["--vf_coef", "0.3"], "does nothing in remax"),
     ],
 )
@@ -142,38 +146,27 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         "use_cpu": True,
     }
     (folder / "ppo.yaml").write_text(yaml.safe_dump(recipe))
-    return folder, [
-        sys.executable,
-        "-m",
-        "alignment.ppo",
-        "--config",
-        str(folder / "ppo.yaml"),
-        "--output_dir",
-    ]
+    return folder, ["--config", str(folder / "ppo.yaml"), "--output_dir"]
 
 
 @pytest.mark.slow
-def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(job: tuple[Path, list[str]]) -> None:
-    folder, command = job
+@pytest.mark.timeout(1500)  # two processes, on machines that may be busy
+def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(
+    job: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, arguments = job
+    ppo.run([*arguments, str(folder / "whole")])
+    assert "step 8/8" in capsys.readouterr().err
+    command = [sys.executable, "-m", "alignment.ppo", *arguments, str(folder / "killed")]
     env = {**os.environ, "PYTHONPATH": str(REPO)}
-
-    def run(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, str(folder / name)], cwd=REPO, env=env, capture_output=True, text=True
-        )
-
-    whole = run("whole")
-    assert whole.returncode == 0, whole.stderr
-    killed = subprocess.Popen(
-        [*command, str(folder / "killed")], cwd=REPO, env=env, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 250
+    killed = subprocess.Popen(command, cwd=REPO, env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
     while not (folder / "killed/checkpoint-4/manifest.json").exists():
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    again = run("killed")
+    again = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "step 2/8" not in again.stderr and "step 8/8" in again.stderr
     weights = [(folder / name / "model/model.safetensors").read_bytes() for name in ("whole", "killed")]
@@ -188,5 +181,6 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(job: tupl
     assert {"reward/length", "reward/parses", "kl_coef"} <= rows[0][0].keys()
     texts = [(folder / name / "completions.jsonl").read_text() for name in ("whole", "killed")]
     assert texts[0] == texts[1] and len(texts[0].splitlines()) == 16
-    finished = run("whole")
-    assert finished.returncode == 0 and "step" not in finished.stderr, "a finished run is not trained again"
+    capsys.readouterr()
+    assert ppo.run([*arguments, str(folder / "whole")]).finished
+    assert "step" not in capsys.readouterr().err, "a finished run is not trained again"

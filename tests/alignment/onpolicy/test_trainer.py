@@ -364,6 +364,13 @@ def test_what_cannot_work_is_said_before_the_first_step(
         made(name, **more)
 
 
+def test_a_sampler_that_is_not_exact_needs_the_correction() -> None:
+    sampler = Scripted([answer((2, 0))])
+    sampler.exact = False
+    with pytest.raises(CodealignError, match="set importance_correction true"):
+        made("reinforce", sampler=sampler)
+
+
 def test_a_reward_without_room_for_columns_is_refused() -> None:
     with pytest.raises(CodealignError, match=r"must take \*\*columns"):
         made("reinforce", lambda prompts, completions: [0.0])
