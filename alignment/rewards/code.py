@@ -16,7 +16,7 @@ from typing import Any
 from alignment.rewards.execution import PRESETS, STATUSES, execution_reward
 from alignment.rewards.execution import ExecutionReward as Table
 from alignment.rewards.pool import Pool
-from alignment.rewards.protocol import LogExtra, LogMetric, Rewards
+from alignment.rewards.protocol import LogExtra, LogMetric, Rewards, column
 from alignment.rewards.registry import REWARDS
 from alignment.rewards.speed import Speed, Stopwatch
 from alignment.rewards.tasks import (
@@ -202,10 +202,10 @@ class CodeReward:
     ) -> list[Outcome]:
         """What became of each completion; equal programs of a problem are run, and timed, once."""
         problems = self._problems.of(prompts, columns)
-        asserted = [None] * len(problems)
+        asserted: list[Any] = [None] * len(problems)
         if self.tests.startswith(COLUMN):
             name = self.tests.removeprefix(COLUMN)
-            asserted = list(columns.get(name) or [None] * len(problems))
+            asserted = column(dict(columns), name, len(problems), "whose tests pay")
         if self.tests != SHOWN and any(problem.oracle is not None for problem in problems):
             problems = await asyncio.to_thread(self._with_answers, problems)
         work: dict[tuple[Any, ...], _Work] = {}

@@ -163,6 +163,8 @@ def test_problems_come_from_columns_where_no_benchmark_is_named(pool: Pool) -> N
     assert ask(reward, answers, entry_point=["double"] * 2, asserts=asserts) == [1.0, 0.0]
     with pytest.raises(CodealignError, match="no column 'entry_point'"):
         ask(reward, answers, asserts=asserts)
+    with pytest.raises(CodealignError, match="no column 'asserts', whose tests pay"):
+        ask(reward, answers, entry_point=["double"] * 2)
     with pytest.raises(CodealignError, match="must be a list of assertions"):
         ask(reward, answers, entry_point=["double"] * 2, asserts=[3, 4])
 
