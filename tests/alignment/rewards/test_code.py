@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from alignment.rewards.code import CodeReward, Outcome, figures
+from alignment.rewards.code import CodeReward
 from alignment.rewards.execution import PRESETS
+from alignment.rewards.outcomes import Outcome, figures
 from alignment.rewards.pool import Pool
 from codegen_eval.efficiency.grading import Yardstick, yardstick
 from codegen_eval.errors import CodealignError
