@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alignment.rewards.execution import PRESETS, STATUSES, execution_reward
-from alignment.rewards.execution import ExecutionReward as Table
+from alignment.rewards.execution import execution_reward
+from alignment.rewards.outcomes import INFRA, Outcome, figures, outcome_of, table_of, timed
 from alignment.rewards.pool import Pool
-from alignment.rewards.protocol import LogExtra, LogMetric, Rewards
+from alignment.rewards.protocol import LogExtra, LogMetric, Rewards, column
 from alignment.rewards.registry import REWARDS
-from alignment.rewards.speed import Speed, Stopwatch
+from alignment.rewards.speed import Stopwatch
 from alignment.rewards.tasks import (
     COLUMN,
     SHOWN,
@@ -30,59 +30,12 @@ from alignment.rewards.tasks import (
     program_of,
     shown_tests,
 )
-from codegen_eval.errors import CodealignError, unknown
+from codegen_eval.errors import CodealignError
 from codegen_eval.oracles import answered
 from codegen_eval.records import Problem
 from codegen_eval.running import too_long
-from sandbox import Limits, Program, Result, Sandbox, Verdict
+from sandbox import Limits, Program, Sandbox, Verdict
 from sandbox.program import Test
-
-INFRA = "infra_error"
-_STATUS = {
-    Verdict.passed: "passed",
-    Verdict.wrong_answer: "failed_test",
-    Verdict.timeout: "timeout",
-    Verdict.syntax_error: "compile_error",
-}  # the rest: runtime_error
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one completion.
-
-    Attributes:
-        status: One of `execution.STATUSES`, or `infra_error`.
-        passed: Tests passed; counted to the first failure alone where the table has no partial credit.
-        total: Tests.
-        verdict: The sandbox's; empty where nothing was run.
-        speed: How it was timed; None where it was not.
-        reward: None for `infra_error`.
-    """
-
-    status: str
-    passed: int
-    total: int
-    verdict: str = ""
-    speed: Speed | None = None
-    reward: float | None = None
-
-
-def table_of(preset: str, options: Mapping[str, float]) -> Table:
-    """A preset's table with some constants of one's own.
-
-    Raises:
-        CodealignError: For an unknown preset or constant, or a table that would pay some wrong program as
-            much as a right one.
-    """
-    if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
-    known = [field.name for field in fields(Table)]
-    for name, value in options.items():
-        if name not in known:
-            raise unknown("constant of the reward", name, known)
-        if not isinstance(value, int | float):
-            raise CodealignError(f"table: {name} is {value!r}; give a number")
-    return replace(PRESETS[preset], **dict[str, Any](options))
 
 
 @REWARDS.register("execution")
@@ -202,10 +155,10 @@ class CodeReward:
     ) -> list[Outcome]:
         """What became of each completion; equal programs of a problem are run, and timed, once."""
         problems = self._problems.of(prompts, columns)
-        asserted = [None] * len(problems)
+        asserted: list[Any] = [None] * len(problems)
         if self.tests.startswith(COLUMN):
             name = self.tests.removeprefix(COLUMN)
-            asserted = list(columns.get(name) or [None] * len(problems))
+            asserted = column(dict(columns), name, len(problems), "whose tests pay")
         if self.tests != SHOWN and any(problem.oracle is not None for problem in problems):
             problems = await asyncio.to_thread(self._with_answers, problems)
         work: dict[tuple[Any, ...], _Work] = {}
@@ -236,7 +189,7 @@ class CodeReward:
                 sources = [work[place].source for place in places]
                 speeds = await self._stopwatch.time(work[places[0]].problem, sources)
                 for place, speed in zip(places, speeds, strict=True):
-                    found[place] = _timed(found[place], speed)
+                    found[place] = timed(found[place], speed)
         return [self._paid(outcome) for outcome in found]
 
     async def _run(self, item: _Work) -> Outcome:
@@ -251,7 +204,7 @@ class CodeReward:
             item.source, problem.entry_point, item.tests, problem.task_id, limits, problem.language
         )
         result = await self.pool.run(program, all_tests=self.table.partial_credit > 0)
-        return Outcome(INFRA, 0, total) if result is None else _outcome(result, total)
+        return Outcome(INFRA, 0, total) if result is None else outcome_of(result, total)
 
     def _paid(self, outcome: Outcome) -> Outcome:
         speed = outcome.speed
@@ -299,36 +252,3 @@ def _limits(cpu_seconds: float, wall_seconds: float, memory_mb: int) -> Limits:
         return Limits(cpu_seconds, wall_seconds, memory_mb)
     except ValueError as error:
         raise CodealignError(str(error)) from None
-
-
-def _outcome(result: Result, total: int) -> Outcome:
-    passed = sum(cell.verdict is Verdict.passed for cell in result.cells)
-    status = _STATUS.get(result.verdict, "runtime_error")
-    # A program that was ended while it loaded has passed none of its tests.
-    return Outcome(status, passed, total, result.verdict.value)
-
-
-def _timed(outcome: Outcome, speed: Speed | None) -> Outcome:
-    """A program that is wrong on what it was timed on is a wrong program; one whose timing the sandbox lost
-    has no reward, as those beside it have a term for speed.
-    """
-    if speed is None:
-        return replace(outcome, status=INFRA)
-    if speed.wrong:
-        return replace(outcome, status="failed_test", total=outcome.total + 1, speed=None)
-    return replace(outcome, speed=speed)
-
-
-def figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """What a trainer logs of a batch: shares of all completions, and means of what was measured."""
-    size = len(outcomes)
-    counts = Counter(outcome.status for outcome in outcomes)
-    found = {status: counts[status] / size for status in (*STATUSES, INFRA)}
-    found["violation"] = sum(o.verdict == Verdict.violation.value for o in outcomes) / size
-    known = [o for o in outcomes if o.status != INFRA and o.total]
-    if known:
-        found["tests_passed"] = sum(o.passed / o.total for o in known) / len(known)
-    gains = [o.speed.log2_gain for o in outcomes if o.speed is not None and o.speed.log2_gain is not None]
-    if gains:
-        found["log2_speedup"] = sum(gains) / len(gains)
-    return found

@@ -80,7 +80,7 @@ def draw(rows: Rows, path: Path) -> None:
         places = list(_variances(rows))
         for offset, (name, label) in enumerate(_ESTIMATORS.items()):
             ratios = [_ratio(spreads, "variance", name) for _, _, spreads in places]
-            heights = np.arange(len(places)) + 0.25 * (1 - offset)
+            heights = np.arange(len(places)) + 0.25 * (offset - 1)
             right.barh(
                 heights,
                 [ratio.mean() for ratio in ratios],
@@ -94,7 +94,7 @@ def draw(rows: Rows, path: Path) -> None:
         right.set_yticks(range(len(places)), [f"{policy},\n{reward}" for policy, reward, _ in places])
         right.invert_yaxis()
         right.set_xlabel("gradient variance over REINFORCE's (1: no gain)")
-        right.legend()
+        right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def _curves(rows: Rows, method: str) -> NDArray[np.float64]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from alignment.rewards.code import CodeReward, Outcome, figures
+from alignment.rewards.code import CodeReward
 from alignment.rewards.execution import PRESETS
+from alignment.rewards.outcomes import Outcome, figures
 from alignment.rewards.pool import Pool
 from codegen_eval.efficiency.grading import Yardstick, yardstick
 from codegen_eval.errors import CodealignError
@@ -163,6 +164,8 @@ def test_problems_come_from_columns_where_no_benchmark_is_named(pool: Pool) -> N
     assert ask(reward, answers, entry_point=["double"] * 2, asserts=asserts) == [1.0, 0.0]
     with pytest.raises(CodealignError, match="no column 'entry_point'"):
         ask(reward, answers, asserts=asserts)
+    with pytest.raises(CodealignError, match="no column 'asserts', whose tests pay"):
+        ask(reward, answers, entry_point=["double"] * 2)
     with pytest.raises(CodealignError, match="must be a list of assertions"):
         ask(reward, answers, entry_point=["double"] * 2, asserts=[3, 4])
 
