@@ -139,7 +139,7 @@ def launch(
         raise CodealignError(f"no such Accelerate configuration: {launcher}")
     flags = launcher_flags(launcher, options or {})
     command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher), *flags]
-    command += ["-m", f"alignment.{method}", "--config", str(config), *overrides]
+    command += ["-m", f"alignment.{method.replace('-', '_')}", "--config", str(config), *overrides]
     # A restart goes on; it must not start anew.
     again = [word for word in command if word != "--overwrite"]
     commands = itertools.chain([command], itertools.repeat(again))
