@@ -17,7 +17,7 @@ PORT = 6399
 
 def main(folder: Path) -> None:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_health_check_period_ms": "1000"}
-    os.environ |= {"RAY_health_check_timeout_ms": "1000", "RAY_health_check_failure_threshold": "5"}
+    os.environ |= {"RAY_health_check_timeout_ms": "5000", "RAY_health_check_failure_threshold": "3"}
     import ray
 
     BENCHMARKS._entries["made-up"] = lambda dataset, split: problems()  # type: ignore[assignment]
@@ -30,11 +30,11 @@ def main(folder: Path) -> None:
         nodes = [two.start(0, head, folder / "head.log")]
         try:
             until(
-                lambda: "Ray runtime started" in (folder / "head.log").read_text(errors="replace"), 120, nodes
+                lambda: "Ray runtime started" in (folder / "head.log").read_text(errors="replace"), 200, nodes
             )
             nodes.append(two.start(1, other, folder / "other.log"))
             ray.init(address=f"{ADDRESSES[0]}:{PORT}", _node_ip_address=ADDRESSES[0], log_to_driver=False)
-            until(lambda: sum(node["Alive"] for node in ray.nodes()) == 2, 120, nodes)
+            until(lambda: sum(node["Alive"] for node in ray.nodes()) == 2, 200, nodes)
             print("nodes:", sorted(node["NodeManagerAddress"] for node in ray.nodes()))
 
             def pull() -> None:
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
             found = job(folder / "ray", "ray", model)
             assert cut.is_set() and len(model.asked) == 2 * COUNT
             print("equal:", found == job(folder / "local", "local", Model()), len(found))
-            until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, 60)
+            until(lambda: sum(node["Alive"] for node in ray.nodes()) == 1, 120)
             print("alive:", [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]])
         finally:
             ray.shutdown()
