@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="codealign status", description=__doc__)
     parser.add_argument("run", type=Path, help="a training run's directory")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--watch", action="store_true", help="refresh until the run ends (Ctrl-C leaves)")
+    parser.add_argument("--watch", action="store_true", help="refresh until it is complete (Ctrl-C leaves)")
     parser.add_argument("--stacks", action="store_true", help="ask all ranks for their Python stacks now")
     options = parser.parse_args(list(argv))
     folder = options.run / FOLDER

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -147,7 +148,10 @@ def launch(
     flags = launcher_flags(launcher, options or {})
     command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher), *flags]
     command += ["-m", f"alignment.{method.replace('-', '_')}", "--config", str(config), *overrides]
-    return restarting(lambda: _run(command), max_restarts, run_directory(config, overrides))
+    # A restart goes on; it must not start anew.
+    again = [word for word in command if word != "--overwrite"]
+    commands = itertools.chain([command], itertools.repeat(again))
+    return restarting(lambda: _run(next(commands)), max_restarts, run_directory(config, overrides))
 
 
 def _run(command: Sequence[str]) -> int:

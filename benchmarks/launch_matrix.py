@@ -200,15 +200,17 @@ def markdown(found: dict[str, Any]) -> str:
     modes = list(dict.fromkeys(mode for row in found["table"].values() for mode in row))
     lines = ["| trainer | " + " | ".join(modes) + " |", "|---" * (len(modes) + 1) + "|"]
     for name, row in found["table"].items():
-        lines.append(f"| {name} | " + " | ".join(_text(row.get(mode)) for mode in modes) + " |")
+        lines.append(f"| {name} | " + " | ".join(_text(mode, row.get(mode)) for mode in modes) + " |")
     return "\n".join(lines)
 
 
-def _text(entry: dict[str, Any] | None) -> str:
+def _text(mode: str, entry: dict[str, Any] | None) -> str:
     if entry is None:
         return "-"
     if "difference" in entry:
-        return "tried" if entry["difference"] == 0 else f"{entry['state']}, {entry['difference']:.0e}"
+        if mode == "single":
+            return "tried"
+        return f"{entry['state']}, {entry['difference']:.0e}" if entry["difference"] else "bit-equal"
     return entry["state"] if entry["state"] == "parsed only" else f"failed: {entry['why'][:80]}"
 
 

@@ -42,6 +42,10 @@ def watched(
     """
     options = options or HealthOptions()
     args = trainer.args
+    if args.save_total_limit == 1:
+        args.save_total_limit = 2
+        if args.process_index == 0:
+            print("save_total_limit: 2 checkpoints are kept, so that one is always whole", file=sys.stderr)
     monitor = Monitor(run / FOLDER, args.process_index, args.world_size, options)
     health = Health(trainer, monitor, checkpoints or run, notes=checkpoints or monitor.folder)
     trainer.add_callback(health)

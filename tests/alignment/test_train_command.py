@@ -74,6 +74,39 @@ def test_the_trainers_own_status_wins_over_the_launchers(
     assert train_command.launch("dpo", recipe) == 2
 
 
+def test_a_restart_goes_on_and_does_not_start_anew(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The first time it crashes, the second time it ends well.
+    mark = tmp_path / "mark"
+    script = (
+        f"import os, sys; print('RUN', '--overwrite' in sys.argv)\nif not os.path.exists({str(mark)!r}):\n"
+        f"    open({str(mark)!r}, 'w'); os.kill(os.getpid(), 9)"
+    )
+    monkeypatch.setattr(train_command, "_LAUNCHER", script)
+    words = ["dpo", "--config", str(recipe), "--overwrite", "--max-restarts", "2", "--max_steps", "3"]
+    assert train_command.main(words) == 0
+    said = capfd.readouterr()
+    assert [line for line in said.out.splitlines() if line.startswith("RUN")] == ["RUN True", "RUN False"]
+    assert "the job ended (status 137); restart 1 of 2" in said.err
+    with pytest.raises(CodealignError, match=r"--max-restarts must be 0 or more"):
+        train_command.launch("dpo", recipe, max_restarts=-1)
+
+
+def test_options_of_the_launcher_reach_it_and_the_trainers_do_not_get_them(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train_command, "_LAUNCHER", "import sys; print(sys.argv[1:])")
+    words = ["dpo", "--config", str(recipe), "--accelerate", "zero2", "--num_processes", "2", "--seed", "1"]
+    assert train_command.main(words) == 0
+    said = capfd.readouterr()
+    launcher, _, trainer = said.out.partition("'-m'")
+    assert "'--num_processes', '2'" in launcher and "num_processes" not in trainer
+    assert "'--seed', '1'" in trainer and "launching 2 processes (zero2)" in said.err
+    with pytest.raises(CodealignError, match="a launch of one process, 2 were asked for"):
+        train_command.main(["dpo", "--config", str(recipe), "--num_processes", "2"])
+
+
 def test_a_launcher_ended_by_a_signal_has_the_shells_status(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,12 +54,19 @@ class Notes(TrainerCallback):  # type: ignore[misc]
 
 
 def train(
-    out: Path, steps: int = 8, *, spoil: dict[int, float] | None = None, accumulate: int = 1, **options: Any
+    out: Path,
+    steps: int = 8,
+    *,
+    spoil: dict[int, float] | None = None,
+    accumulate: int = 1,
+    keep: int | None = None,
+    **options: Any,
 ) -> tuple[Notes, Spoiled]:
     arguments = TrainingArguments(
         str(out),
         max_steps=steps,
         save_steps=2,
+        save_total_limit=keep,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=accumulate,
         learning_rate=0.05,
@@ -161,6 +168,14 @@ def test_a_torn_checkpoint_is_said_and_the_run_goes_on_from_the_one_before_bit_f
     assert ("torn_checkpoint", None) in kinds(tmp_path / "torn")
     manifest = json.loads((tmp_path / "torn" / "checkpoint-8" / "complete").read_text())
     assert "optimizer.pt" in manifest["files"]
+
+
+def test_one_checkpoint_is_always_whole_even_where_only_one_is_to_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, keep=1)
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-6", "checkpoint-8"}
+    assert "2 checkpoints are kept" in capsys.readouterr().err
 
 
 def test_a_slow_disk_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 from alignment.health.events import FOLDER, read_events
 from alignment.health.hang import REPORT
 from tests.alignment.launch import two_hosts
-from tests.alignment.reward_modeling import small
 from tests.conftest import REPO
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
@@ -29,6 +28,8 @@ def test_a_host_is_lost_the_other_one_says_so_and_ends_and_the_job_goes_on_from_
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("trl")
+    from tests.alignment.reward_modeling import small
+
     small.save_model(tmp_path / "model")
     small.write_pairs(tmp_path / "pairs.jsonl", 64)
     changes = {
@@ -66,3 +67,21 @@ def test_a_host_is_lost_the_other_one_says_so_and_ends_and_the_job_goes_on_from_
     again = next(i for i in range(1, len(steps)) if steps[i] <= steps[i - 1])
     assert steps[again] > 10 and steps[again] % 5 == 1, "from a checkpoint, not from the start"
     assert steps[-1] == 60 and (tmp_path / "run/finished.json").exists()
+
+
+@pytest.mark.sandbox
+def test_the_data_job_makes_its_dataset_though_a_ray_host_is_cut_off(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: make test-distributed")
+    done = subprocess.run(
+        two_hosts.inside("tests.alignment.launch.two_host_ray", str(tmp_path)),
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    logs = {path.stem: path.read_text(errors="replace")[-1500:] for path in sorted(tmp_path.glob("*.log"))}
+    assert done.returncode == 0, (done.stdout, done.stderr[-3000:], logs)
+    assert "nodes: ['10.77.0.1', '10.77.0.2']" in done.stdout
+    assert "equal: True" in done.stdout and "alive: ['10.77.0.1']" in done.stdout
