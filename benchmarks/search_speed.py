@@ -149,8 +149,8 @@ def report(times: dict[str, list[tuple[float, float]]], found: dict[str, Grown])
         ratio = f"time x {statistics.median(ratios):5.2f} wall, x {statistics.median(cpus):5.2f} CPU"
         rates = f"{sampler.sampled / wall:7.0f} tokens/s wall, {sampler.sampled / cpu:7.0f} CPU"
         print(
-            f"{name:<28} {rates}; {ratio}; prefix tokens reused {sampler.reused / prefix:4.0%}; trees the same "
-            f"{alike}/{len(trees)}, to the bit {exact}"
+            f"{name:<28} {rates}; {ratio}; prefix tokens reused {sampler.reused / prefix:4.0%}; "
+            f"the same trees {alike}/{len(trees)}, to the bit {exact}"
         )
     sizes: Any = [len(tree) for tree in reference]
     print(f"{sum(sizes)} nodes, {found['batched'][1].sampled} sampled tokens")

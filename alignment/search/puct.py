@@ -40,7 +40,7 @@ def puct_scores(
     """`puct_score` of all children, (children,). The first maximum is selected."""
     columns = (np.asarray(x, dtype=np.float64).tolist() for x in (q, visits, priors))
     root = float(np.sqrt(parent_visits))
-    return np.array([puct_score(*child, root, c_puct) for child in zip(*columns, strict=True)])
+    return np.array([puct_score(v, n, p, root, c_puct) for v, n, p in zip(*columns, strict=True)])
 
 
 def node_value(outcome: float, confidence: float) -> float:

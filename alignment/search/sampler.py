@@ -90,6 +90,7 @@ class StepEnds:
         self.tokenizer = tokenizer
         self.ends = ends
         self.sampling = sampling
+        self.fast = getattr(tokenizer, "backend_tokenizer", None)
         self.pieces: dict[int, str] = {}
         self.before: dict[tuple[int, ...], int] = {}
 
@@ -142,9 +143,13 @@ class StepEnds:
         return self._decode([*before, *tokens])[self.before[before] :]
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(
-            list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text: str
+        if self.fast is not None:  # the same without a wrapper that costs several times the work
+            text = self.fast.decode(list(tokens), skip_special_tokens=False)
+        else:
+            text = self.tokenizer.decode(
+                list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
         return text
 
     def _asks(self, tokens: Sequence[int]) -> bool:
