@@ -1,12 +1,12 @@
-"""Step pairs from tree search against pairs of whole answers on MiniPy, at equal numbers of sampled tokens.
+"""Step pairs from tree search against pairs of whole answers on MiniPy, at equal sampled tokens.
 
     python -m benchmarks.mcts_minipy --seeds 0 1 2 --out runs/mcts-minipy
 
-tiny-coder writes programs for training problems; their tests, in the sandbox, say what an answer is worth. One
-arm searches (statement blocks as steps) and trains on step pairs, the other samples whole programs, as many
-tokens in each round as the trees took on average, and trains on right against wrong; both with the same recipe
-for the same number of updates. The hidden tests of the test split say what it brought. Every step is a run
-directory: stopped anywhere, the same command goes on.
+tiny-coder writes programs for training problems; their tests, in the sandbox, say what an answer is worth.
+One arm searches (statement blocks as steps) and trains on step pairs, the other samples whole programs, as
+many tokens in each round as the trees took on average, and trains on right against wrong; both with the same
+recipe for the same number of updates. The hidden tests of the test split say what it brought. Every step is a
+run directory: stopped anywhere, the same command goes on.
 """
 
 from __future__ import annotations

@@ -1,13 +1,18 @@
 """Tree search over many prompts at once against one prompt after the other, on the same trees and seeds.
 
     python -m benchmarks.search_speed --rounds 5
+    python -m benchmarks.search_speed --rounds 5 --task minipy
 
-tiny-coder on MiniPy's tuning split: steps are statement blocks, values depend on the text alone, so that
-nothing but the search is measured. Every round does all ways in turn, each time another one first; a ratio is
-the median over rounds of the ratio within a round. All ways must give the same trees: the same nodes, tokens
-and visits, log-probabilities within 1e-3 (sums of another batch differ in their last digits), or, with
-`--dtype float64`, to the last bit. Ways without the prefix store compute every prefix anew. `--shots N` puts N
-solved problems before each prompt, for prefixes as long as they are in real use.
+Two tasks: running sums with the study's architecture (random weights, steps of two tokens, trees of like
+size), and programs by tiny-coder on MiniPy's tuning split (statement blocks, mostly one or two an answer: the
+longest step of a call and the tree with most steps keep all others waiting). Values depend on the text alone,
+so that nothing but the search is measured.
+
+Every round does all ways in turn, each time another one first; a ratio is the median over rounds of the ratio
+within a round. All ways must give the same trees: the same nodes, tokens and visits, log-probabilities within
+1e-3 (sums of another batch differ in their last digits), or, with `--dtype float64`, to the last bit. Ways
+without the prefix store compute every prefix anew. `--shots N` puts N solved problems before each prompt of
+MiniPy, for prefixes as long as they are in real use.
 """
 
 from __future__ import annotations
@@ -20,14 +25,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from alignment.resources import model_path
-from alignment.search.duplicates import by_text
+from alignment.search.duplicates import Key, by_text
 from alignment.search.lockstep import Candidate, SearchOptions, search
 from alignment.search.sampler import HFSampler, StepSampling
 from alignment.search.steps import split_statements
 from alignment.search.storage import equal
+from alignment.search.tasks import running_sums
 from alignment.search.tree import Tree
+from alignment.studies.mcts_dpo_base import Base, sum_tokenizer, untrained
 from codegen_eval.benchmarks.base import load
 from codegen_eval.generation.hf import load_model
 
@@ -35,23 +43,30 @@ Grown = tuple[list[Tree], HFSampler]
 
 
 def value(candidates: Sequence[Candidate]) -> list[float | None]:
-    """1 or -1 by the length of a whole answer: any rule that costs nothing and splits answers will do."""
-    return [0.0 if not c.step.terminal else 1.0 - 2.0 * (len(c.step.text) % 2) for c in candidates]
+    """1 or -1 by the tokens of a whole answer: any rule that costs nothing and splits answers will do."""
+    return [1.0 - 2.0 * (sum(c.step.tokens) % 2) if c.step.terminal else 0.0 for c in candidates]
 
 
 class Bench:
     """Model, prompts and options that all ways share."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        self.model, self.tokenizer = load_model(
-            str(model_path("tiny-coder")), dtype=given.dtype, device="cpu"
-        )
-        problems = load("minipy", None, "tune")[: given.prompts]
-        solved = load("minipy", None, "train")[: given.shots]
-        before = "".join(p.prompt + p.canonical_solution + "\n\n" for p in solved)
-        self.texts = [before + p.prompt for p in problems]
+        self.key: Key = by_text
+        if given.task == "sums":
+            tasks = running_sums(given.prompts, 9, 0)
+            self.model, self.tokenizer = untrained(Base(), 0), sum_tokenizer()
+            self.model.to(getattr(torch, given.dtype)).set_attn_implementation("sdpa")
+            self.sampling = StepSampling(tasks.splitter, step_tokens=2, answer_tokens=16, trigger="")
+            self.texts, self.key = list(tasks.texts), tasks.key
+        else:
+            self.model, self.tokenizer = load_model(
+                str(model_path("tiny-coder")), dtype=given.dtype, device="cpu"
+            )
+            self.sampling = StepSampling(split_statements, step_tokens=48, answer_tokens=72)
+            solved = load("minipy", None, "train")[: given.shots]
+            before = "".join(p.prompt + p.canonical_solution + "\n\n" for p in solved)
+            self.texts = [before + p.prompt for p in load("minipy", None, "tune")[: given.prompts]]
         self.prompts = [tuple(self.tokenizer.encode(text)) for text in self.texts]
-        self.sampling = StepSampling(split_statements, step_tokens=48, answer_tokens=72)
         self.options = SearchOptions(
             iterations=given.iterations, breadth=given.breadth, depth_limit=given.depth
         )
@@ -67,7 +82,7 @@ class Bench:
                 sampler,
                 value,
                 self.options,
-                key=by_text,
+                key=self.key,
                 texts=[self.texts[i] for i in part],
             )
         return trees, sampler
@@ -90,6 +105,7 @@ def measured(work: Callable[[], Grown]) -> tuple[float, float, Grown]:
 def main() -> int:
     """Prints rates, ratios and how many trees are the same; the status is 1 where one differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--task", choices=("sums", "minipy"), default="sums")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--iterations", type=int, default=16)
     parser.add_argument("--breadth", type=int, default=4)
@@ -99,8 +115,6 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
-    import torch
-
     torch.set_num_threads(given.threads)
     bench = Bench(given)
     ways: dict[str, Callable[[], Grown]] = {
@@ -132,10 +146,11 @@ def report(times: dict[str, list[tuple[float, float]]], found: dict[str, Grown])
         exact = sum(equal(a, b) for a, b in zip(reference, trees, strict=True))
         status |= alike < len(trees)
         prefix = sampler.computed + sampler.reused
+        ratio = f"time x {statistics.median(ratios):5.2f} wall, x {statistics.median(cpus):5.2f} CPU"
+        rates = f"{sampler.sampled / wall:7.0f} tokens/s wall, {sampler.sampled / cpu:7.0f} CPU"
         print(
-            f"{name:<28} {sampler.sampled / wall:7.0f} tokens/s wall, {sampler.sampled / cpu:7.0f} CPU; "
-            f"time x {statistics.median(ratios):5.2f} wall, x {statistics.median(cpus):5.2f} CPU; prefix tokens "
-            f"reused {sampler.reused / prefix:4.0%}; trees the same {alike}/{len(trees)}, to the bit {exact}"
+            f"{name:<28} {rates}; {ratio}; prefix tokens reused {sampler.reused / prefix:4.0%}; "
+            f"the same trees {alike}/{len(trees)}, to the bit {exact}"
         )
     sizes: Any = [len(tree) for tree in reference]
     print(f"{sum(sizes)} nodes, {found['batched'][1].sampled} sampled tokens")

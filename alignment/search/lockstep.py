@@ -228,10 +228,10 @@ class _Run:
         tree, options = self.trees[t], self.options
         moving = self.states[t].paths
         while moving:
-            moving = [path for path in moving if not _ended(tree, path, options) and tree["count"][path[-1]]]
+            moving = [p for p in moving if tree.is_expanded(p[-1]) and not _ended(tree, p, options)]
             for path in moving:
                 child = tree.select(path[-1], c_puct=options.c_puct, virtual_loss=options.virtual_loss)
-                tree["pending"][child] += 1
+                tree.enter(child)
                 path.append(child)
         if t in self.spent:
             return []
@@ -243,7 +243,7 @@ class _Run:
         tree, state = self.trees[t], self.states[t]
         for path in state.paths:
             for node in path[1:]:
-                tree["pending"][node] -= 1
+                tree.leave(node)
             tree.backup(path)
         state.paths = []
 
@@ -325,7 +325,7 @@ def _check_answers(requests: Sequence[Request], answers: Sequence[Sequence[Step]
 
 def _ended(tree: Tree, path: list[int], options: SearchOptions) -> bool:
     limit = options.depth_limit + options.force_end
-    return bool(tree["terminal"][path[-1]]) or len(path) > limit
+    return tree.is_terminal(path[-1]) or len(path) > limit
 
 
 def value_unknown(trees: Sequence[Tree], evaluate: Evaluator, texts: Sequence[str]) -> int:

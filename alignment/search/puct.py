@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -27,12 +29,18 @@ def step_priors(logps: ArrayLike, lengths: ArrayLike, length_penalty: float = 1.
     return np.exp(sums / sizes**length_penalty)
 
 
+def puct_score(q: float, visits: float, prior: float, root_of_visits: float, c_puct: float) -> float:
+    """Q + c_puct x prior x sqrt(N(parent)) / (1 + N(child)); `root_of_visits` is that square root."""
+    return q + c_puct * prior * root_of_visits / (1.0 + visits)
+
+
 def puct_scores(
     q: ArrayLike, visits: ArrayLike, priors: ArrayLike, parent_visits: float, c_puct: float = 1.0
 ) -> FloatArray:
-    """Q + c_puct x prior x sqrt(N(parent)) / (1 + N(child)), (children,). The first maximum is selected."""
-    q, visits, priors = (np.asarray(x, dtype=np.float64) for x in (q, visits, priors))
-    return np.asarray(q + c_puct * priors * np.sqrt(parent_visits) / (1.0 + visits))
+    """`puct_score` of all children, (children,). The first maximum is selected."""
+    columns = (np.asarray(x, dtype=np.float64).tolist() for x in (q, visits, priors))
+    root = float(np.sqrt(parent_visits))
+    return np.array([puct_score(v, n, p, root, c_puct) for v, n, p in zip(*columns, strict=True)])
 
 
 def node_value(outcome: float, confidence: float) -> float:
@@ -52,11 +60,11 @@ def length_penalised_value(
     return (share if share != 0 else parent_value) + outcome
 
 
-def children_value(q: FloatArray, visits: NDArray[np.int64], weights: str) -> float:
+def children_value(q: Sequence[float], visits: Sequence[int], weights: str) -> float:
     """V of a node: mean of its children's Q by visits ("visits", the paper) or by max(1, visits) ("max1").
 
     With "visits" and no visit at all it is 0.
     """
-    share = visits if weights == "visits" else np.maximum(visits, 1)
-    total = int(share.sum())
-    return float((share * q).sum() / total) if total else 0.0
+    shares = visits if weights == "visits" else [max(n, 1) for n in visits]
+    total = sum(shares)
+    return sum(n * value for n, value in zip(shares, q, strict=True)) / total if total else 0.0

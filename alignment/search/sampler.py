@@ -71,9 +71,10 @@ class StepSampling:
 
 
 def child_uniforms(request: Request, length: int) -> NDArray[np.float64]:
-    """Random numbers in [0, 1) of a request's children, (breadth, length), from its seed and their places."""
-    roots = [np.random.SeedSequence(request.seed, spawn_key=(place,)) for place in range(request.breadth)]
-    return np.stack([np.random.default_rng(root).random(length) for root in roots])
+    """Random numbers in [0, 1) of a request's children, (breadth, length): more children leave the first ones
+    as they are.
+    """
+    return np.random.default_rng(request.seed).random((request.breadth, length))
 
 
 class StepEnds:
@@ -89,7 +90,9 @@ class StepEnds:
         self.tokenizer = tokenizer
         self.ends = ends
         self.sampling = sampling
+        self.fast = getattr(tokenizer, "backend_tokenizer", None)
         self.pieces: dict[int, str] = {}
+        self.before: dict[tuple[int, ...], int] = {}
 
     def kept(self, request: Request, tokens: Sequence[int]) -> int | None:
         """How many tokens the step has, None while it goes on."""
@@ -134,13 +137,19 @@ class StepEnds:
 
     def text(self, request: Request, tokens: Sequence[int]) -> str:
         """What the tokens say behind the prefix."""
-        before = list(request.prefix[-_CONTEXT:])
-        return self._decode([*before, *tokens])[len(self._decode(before)) :]
+        before = request.prefix[-_CONTEXT:]
+        if before not in self.before:
+            self.before[before] = len(self._decode(before))
+        return self._decode([*before, *tokens])[self.before[before] :]
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(
-            list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text: str
+        if self.fast is not None:  # the same without a wrapper that costs several times the work
+            text = self.fast.decode(list(tokens), skip_special_tokens=False)
+        else:
+            text = self.tokenizer.decode(
+                list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
         return text
 
     def _asks(self, tokens: Sequence[int]) -> bool:
@@ -162,7 +171,7 @@ class StepEnds:
         first = next((end - before for end in ends if end > before), None)
         if first is None:
             return None
-        starts = [len(self.text(request, spoken[:i])) for i in range(len(spoken))]
+        starts = [0, *(len(self.text(request, spoken[:i])) for i in range(1, len(spoken)))]
         # Half a character can be longer than the whole one: starts must not fall.
         offsets = [(min(starts[i:]), 0) for i in range(len(starts))]
         return token_steps([first], offsets)[0][1]
@@ -247,13 +256,19 @@ class HFSampler:
         from alignment.search.decoding import Work, draw
 
         rows = [(place, request) for place, request in part for _ in range(request.breadth)]
-        length = max(self.sampling.limit(request) for _, request in part)
+        uniforms = np.zeros((len(rows), max(self.sampling.limit(request) for _, request in part)))
+        first = 0
+        for _, request in part:
+            # As many as the request itself can need: its numbers must not depend on the others' limits.
+            own = child_uniforms(request, self.sampling.limit(request))
+            uniforms[first : first + request.breadth, : own.shape[1]] = own
+            first += request.breadth
         works = [Work(request.prefix, request.breadth, store=not request.last) for _, request in part]
         drawn = draw(
             self.model,
             works,
             self.store,
-            np.concatenate([child_uniforms(request, length) for _, request in part]),
+            uniforms,
             lambda row, tokens: self.steps.kept(rows[row][1], tokens),
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,

@@ -165,7 +165,8 @@ def test_a_splitter_may_end_steps_anywhere_without_a_trigger() -> None:
     draw = sampler(each, trigger="", answer_tokens=9)
     steps = draw([request(PROMPTS[1], breadth=20)])[0]
     assert all(step.terminal or len(step.text) >= 2 for step in steps)
-    assert max(len(step.tokens) for step in steps) <= 2
+    whole = [step for step in steps if "\ufffd" not in step.text]  # a token may be a part of a character
+    assert len(whole) > 10 and max(len(step.tokens) for step in whole) <= 2
 
 
 def test_a_splitter_that_never_splits_searches_in_bounded_steps() -> None:
