@@ -154,7 +154,7 @@ def test_the_loss_is_the_policy_gradient_with_sequence_sums() -> None:
     losses = reinforce_losses(logps, advantages[:, 1:], mask[:, 1:])
     kept = mask.any(1)  # a row of advantage 0 counts in the mean, too
     expected = aggregate(losses, mask[:, 1:], "sequence_sum", batch_size(mask[:, 1:], "sequence_sum"))
-    expected = expected * kept.sum() / len(rows)
+    expected = (expected * kept.sum() / len(rows)).detach()
     assert float(sum(policy_losses(net, rows, 3))) == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
 
 
