@@ -120,6 +120,7 @@ def test_rows_of_a_step_hold_what_was_drawn_and_their_weights_are_the_advantages
     assert len(rows) == per_group * len(QUESTIONS)
     for i, group in enumerate(groups):
         assert all(r.thinking[: len(group.prefix.thinking)] == group.prefix.thinking for r in group.rollouts)
+        assert all(len(r.thinking) + len(r.ending) <= p.thinking_length for r in group.rollouts)
         start = len(group.prefix.prompt) + len(group.prefix.thinking)
         on, stopped = group_advantages(
             form,  # type: ignore[arg-type]
