@@ -33,6 +33,8 @@ class ReportConfig(Config):
     """
     train: Path | None = None
     """Directory of the training run, whose metrics.jsonl is drawn."""
+    thinking: Path | None = None
+    """Directory of a `codealign reproduce mrt` run, whose J curves and regret are drawn."""
     title: str = "Codealign report"
     """Title of the page."""
     pairs_shown: NonNegativeInt = Field(default=4, le=20)
@@ -57,9 +59,10 @@ def run(config: ReportConfig) -> RunDir:
     from codegen_eval.report.loading import load_pairs, load_training
     from codegen_eval.report.matrices import load_matrices
     from codegen_eval.report.page import render
+    from codegen_eval.report.thinking import load_thinking
     from codegen_eval.results import read_evaluation
 
-    if config.before is None and (config.after or not config.pairs):
+    if config.before is None and (config.after or not (config.pairs or config.thinking)):
         raise CodealignError("nothing to report on: give --before (and --after), or --pairs alone, or both")
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
     before = read_evaluation(config.before) if config.before else None
@@ -68,6 +71,7 @@ def run(config: ReportConfig) -> RunDir:
     pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
     matrices = load_matrices(pairs, shown=config.matrices_shown, seed=config.seed) if pairs else None
     training = load_training(config.train) if config.train else None
+    thinking = load_thinking(config.thinking) if config.thinking else None
     run_dir = RunDir.open(
         config.out,
         "report",
@@ -83,6 +87,7 @@ def run(config: ReportConfig) -> RunDir:
             pairs=pairs,
             matrices=matrices,
             training=training,
+            thinking=thinking,
             title=config.title,
             samples_shown=config.samples_shown,
         )
@@ -112,4 +117,6 @@ def _inputs(
             named |= {name: run.file, f"{name}_rows": run.rows_file}
     if config.train:
         named["train"] = config.train / "metrics.jsonl"
+    if config.thinking:
+        named["thinking"] = config.thinking / "results.json"
     return {name: file for name, file in named.items() if file}
