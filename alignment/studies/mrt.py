@@ -110,6 +110,7 @@ def run(config: MRTConfig) -> RunDir:
         draw_all(results, config.page.parent / "img")
         write_page(config.page, text)
     directory.log(event="written", seeds=config.seeds, arms=list(config.arms))
+    directory.close()  # never finished: more seeds and arms may follow
     return directory
 
 

@@ -113,6 +113,31 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(base: Path, tmp_path: Pa
     assert files(out) == expected
 
 
+@pytest.mark.slow
+def test_an_adapter_on_bfloat16_weights_learns_and_is_saved_as_one(base: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from codegen_eval.generation.hf import load_model
+
+    out = mrt_star.run(
+        flags(
+            base,
+            tmp_path / "run",
+            use_peft=True,
+            lora_r=4,
+            dtype="bfloat16",
+            rounds=1,
+            rule="outcome",
+            right_only=True,
+            max_steps=2,
+        )
+    )
+    assert (out.path / "model/adapter_model.safetensors").exists()
+    model, tokenizer = load_model(str(base), dtype="bfloat16", device="cpu")
+    adapted = peft.PeftModel.from_pretrained(model, out.path / "model")
+    moved = {n: p for n, p in adapted.named_parameters() if "lora_B" in n}
+    assert moved and all(bool(p.abs().sum() > 0) for p in moved.values())
+
+
 def test_bad_input_is_one_message(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = tmp_path / "q.jsonl"
     questions.write_text(json.dumps({"question": "31847=", "answer": "none"}) + "\n")
