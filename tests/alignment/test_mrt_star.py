@@ -132,7 +132,7 @@ def test_an_adapter_on_bfloat16_weights_learns_and_is_saved_as_one(base: Path, t
         )
     )
     assert (out.path / "model/adapter_model.safetensors").exists()
-    model, tokenizer = load_model(str(base), dtype="bfloat16", device="cpu")
+    model, _ = load_model(str(base), dtype="bfloat16", device="cpu")
     adapted = peft.PeftModel.from_pretrained(model, out.path / "model")
     moved = {n: p for n, p in adapted.named_parameters() if "lora_B" in n}
     assert moved and all(bool(p.abs().sum() > 0) for p in moved.values())
