@@ -68,7 +68,7 @@ class Decoder:
         keys: Sequence[str],
         *,
         count: int,
-        length: int,
+        length: int | Sequence[int],
         seed: int,
         first_banned: Collection[int] = (),
     ) -> list[list[Completion]]:
@@ -78,7 +78,7 @@ class Decoder:
             contexts: Token ids, at least one each.
             keys: Name of each context in the seeds: completion i of a key depends on (seed, key, i) alone.
             count: Completions of each.
-            length: Most new tokens.
+            length: Most new tokens, 1 or more; of all contexts, or of each.
             seed: Of all draws.
             first_banned: Ids that may not be drawn first.
 
@@ -86,11 +86,12 @@ class Decoder:
             CodealignError: For a context that is empty or too long for the model's window.
         """
         found: list[list[Completion]] = []
+        lengths = [length] * len(contexts) if isinstance(length, int) else list(length)
         at_once = max(1, self.batch_rows // count)
         for start in range(0, len(contexts), at_once):
             part = slice(start, start + at_once)
             cuts = [[len(context)] for context in contexts[part]]
-            rows = _Rows(self, contexts[part], cuts, (), length)
+            rows = _Rows(self, contexts[part], cuts, (), lengths[part])
             found += rows.draw([[key] for key in keys[part]], count, seed, first_banned)
         return found
 
@@ -123,7 +124,7 @@ class Decoder:
             raise CodealignError("a forced stop needs at least one token behind the prefix")
         found: list[list[list[Completion]]] = []
         for part in _blocks([len(c) * count for c in cuts], self.batch_rows):
-            rows = _Rows(self, sequences[part], cuts[part], suffix, length)
+            rows = _Rows(self, sequences[part], cuts[part], suffix, [length] * len(cuts[part]))
             names = [[f"{key}/{cut}" for cut in of] for key, of in zip(keys[part], cuts[part], strict=True)]
             drawn = iter(rows.draw(names, count, seed, ()))
             found += [[next(drawn) for _ in of] for of in cuts[part]]
@@ -139,13 +140,14 @@ class _Rows:
         sequences: Sequence[Sequence[int]],
         cuts: Sequence[Sequence[int]],
         suffix: Sequence[int],
-        length: int,
+        lengths: Sequence[int],
     ) -> None:
         from transformers import DynamicCache
 
-        self.decoder, self.length = decoder, length
+        self.decoder = decoder
+        self.lengths = [length for length, of in zip(lengths, cuts, strict=True) for _ in of]
         model = decoder.model
-        width = _checked_width(model, sequences, cuts, len(suffix) + length)
+        width = _checked_width(model, sequences, cuts, [len(suffix) + length for length in lengths])
         ids = torch.zeros((len(sequences), width), dtype=torch.long)
         mask = torch.zeros_like(ids)
         for i, sequence in enumerate(sequences):
@@ -178,10 +180,11 @@ class _Rows:
         """`count` completions of every row; `keys` name the rows, one list a sequence."""
         decoder, device = self.decoder, self.logits.device
         names = [key for of in keys for key in of]
-        total = len(names) * count
+        total, longest = len(names) * count, max(self.lengths)
+        limits = [length for length in self.lengths for _ in range(count)]
         output: list[list[int]] = [[] for _ in range(total)]
-        ended = [False] * total
-        draws = _uniforms(names, count, self.length, seed) if decoder.temperature else None
+        ended, done = [False] * total, [False] * total
+        draws = _uniforms(names, count, self.lengths, seed) if decoder.temperature else None
         with torch.inference_mode():
             repeated = torch.arange(len(names), device=device).repeat_interleave(count)
             self.cache.batch_select_indices(repeated)
@@ -190,24 +193,25 @@ class _Rows:
                 logits = logits.clone()
                 logits[:, sorted(banned)] = -math.inf
             alive = list(range(total))
-            for step in range(self.length):
+            for step in range(longest):
                 uniforms = draws[alive, step] if draws is not None else torch.empty(0)
                 chosen = choose_tokens(logits, uniforms, decoder.temperature, decoder.top_p)
                 for row, token in zip(alive, chosen.tolist(), strict=True):
-                    if not ended[row]:
+                    if not done[row]:
                         ended[row] = token in decoder.ends
                         if not ended[row]:
                             output[row].append(token)
-                left = [i for i, row in enumerate(alive) if not ended[row]]
-                if not left or step + 1 == self.length:
+                        done[row] = ended[row] or step + 1 == limits[row]
+                left = [i for i, row in enumerate(alive) if not done[row]]
+                if not left:
                     break
                 if len(left) <= (1 - _DEPART) * len(alive):
                     keep = torch.tensor(left, device=device)
                     self.cache.batch_select_indices(keep)
                     chosen, self.mask, alive = chosen[keep], self.mask[keep], [alive[i] for i in left]
                 logits = self._step(chosen.unsqueeze(1))
-        done = [Completion(tuple(ids), end) for ids, end in zip(output, ended, strict=True)]
-        return [done[i * count : (i + 1) * count] for i in range(len(names))]
+        found = [Completion(tuple(ids), end) for ids, end in zip(output, ended, strict=True)]
+        return [found[i * count : (i + 1) * count] for i in range(len(names))]
 
 
 def _blocks(sizes: Sequence[int], most: int) -> list[slice]:
@@ -222,28 +226,33 @@ def _blocks(sizes: Sequence[int], most: int) -> list[slice]:
 
 
 def _checked_width(
-    model: Any, sequences: Sequence[Sequence[int]], cuts: Sequence[Sequence[int]], more: int
+    model: Any, sequences: Sequence[Sequence[int]], cuts: Sequence[Sequence[int]], more: Sequence[int]
 ) -> int:
     """Length of the longest sequence, if all fit."""
-    for sequence, of in zip(sequences, cuts, strict=True):
+    window = getattr(model.config, "max_position_embeddings", None)
+    for sequence, of, new in zip(sequences, cuts, more, strict=True):
         if not of or min(of) < 1 or max(of) > len(sequence):
             raise CodealignError(
                 f"a prefix of a sequence of {len(sequence)} tokens must have 1 to {len(sequence)}: {list(of)}"
             )
-    longest = max(map(len, sequences))
-    window = getattr(model.config, "max_position_embeddings", None)
-    if window is not None and longest + more > window:
-        raise CodealignError(
-            f"a context of {longest} tokens and {more} more do not fit the model's window of {window}: "
-            "shorten the prompts or the lengths asked for"
-        )
-    return longest
+        if window is not None and len(sequence) + new > window:
+            raise CodealignError(
+                f"a context of {len(sequence)} tokens and {new} more do not fit the model's window of "
+                f"{window}: shorten the prompts or the lengths asked for"
+            )
+    return max(map(len, sequences))
 
 
-def _uniforms(names: Sequence[str], count: int, length: int, seed: int) -> Tensor:
-    """One number a step of every completion, (names x count, length): row i of a name depends on i alone."""
-    blocks = [sample_generator(seed, name, 0).random((count, length)) for name in names]
-    return torch.from_numpy(np.concatenate(blocks))
+def _uniforms(names: Sequence[str], count: int, lengths: Sequence[int], seed: int) -> Tensor:
+    """One number a step of every completion, (names x count, longest); 0 behind a row's own length.
+
+    Row i of a name depends on the name, its length and i alone.
+    """
+    numbers = np.zeros((len(names) * count, max(lengths)))
+    for i, (name, length) in enumerate(zip(names, lengths, strict=True)):
+        drawn = sample_generator(seed, name, 0).random((count, length))
+        numbers[i * count : (i + 1) * count, :length] = drawn
+    return torch.from_numpy(numbers)
 
 
 def _forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:

@@ -7,7 +7,6 @@ of the close. Then the model thinks on until it closes again.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -36,23 +35,18 @@ def extended(prover: Prover, traces: Sequence[Trace], *, times: int, seed: int) 
         added: tuple[int, ...] = ()
         if texts:
             added = tuple(tokenizer.encode(texts[turn % len(texts)], add_special_tokens=False))
-        # The room differs by trace, and a batch has one length: traces of equal room go together.
-        rooms: dict[int, list[int]] = defaultdict(list)
-        for place, trace in enumerate(found):
-            room = prover.thinking_length - len(trace.thinking) - len(added)
-            if trace.ending and room > 0:
-                rooms[room].append(place)
-        for room, places in sorted(rooms.items()):
-            completions = prover.decoder.complete(
-                [found[p].prompt + found[p].thinking + added for p in places],
-                [f"{found[p].question.key}/{found[p].number}/{turn}" for p in places],
-                count=1,
-                length=room + prover.answer_length,
-                seed=seed,
-                first_banned=() if texts else (close,),
-            )
-            for place, (completion,) in zip(places, completions, strict=True):
-                found[place] = _joined(prover, found[place], added, completion)
+        rooms = [prover.thinking_length - len(trace.thinking) - len(added) for trace in found]
+        places = [p for p, trace in enumerate(found) if trace.ending and rooms[p] > 0]
+        completions = prover.decoder.complete(
+            [found[p].prompt + found[p].thinking + added for p in places],
+            [f"{found[p].question.key}/{found[p].number}/{turn}" for p in places],
+            count=1,
+            length=[rooms[p] + prover.answer_length for p in places],
+            seed=seed,
+            first_banned=() if texts else (close,),
+        )
+        for place, (completion,) in zip(places, completions, strict=True):
+            found[place] = _joined(prover, found[place], added, completion)
     return found
 
 

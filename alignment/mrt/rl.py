@@ -165,7 +165,9 @@ def draw_groups(prover: Prover, prefixes: Sequence[Prefix], options: StepOptions
     decoder, style, tokenizer = prover.decoder, prover.style, prover.tokenizer
     keys = [f"{prefix.question.key}/{prefix.number}" for prefix in prefixes]
     contexts = [prefix.prompt + prefix.thinking for prefix in prefixes]
-    drawn = decoder.complete(contexts, keys, count=options.rollouts, length=prover.thinking_length, seed=seed)
+    # The prefix is part of the trace: what is left of its length is the rollouts'.
+    rooms = [max(1, prover.thinking_length - len(prefix.thinking)) for prefix in prefixes]
+    drawn = decoder.complete(contexts, keys, count=options.rollouts, length=rooms, seed=seed)
     rollouts = []
     for prefix, of in zip(prefixes, drawn, strict=True):
         for i, completion in enumerate(of):

@@ -114,9 +114,8 @@ def find_backtracks(
     chosen = list(candidates.values())
     contexts = [one.trace.prompt + one.trace.thinking[: one.places[kept]] for one, kept in chosen]
     keys = [f"{one.trace.question.key}/{one.trace.number}/back" for one, _ in chosen]
-    drawn = prover.decoder.complete(
-        contexts, keys, count=attempts, length=prover.thinking_length, seed=seed + 2
-    )
+    rooms = [prover.thinking_length - one.places[kept] for one, kept in chosen]
+    drawn = prover.decoder.complete(contexts, keys, count=attempts, length=rooms, seed=seed + 2)
     found = []
     for (one, kept), of in zip(chosen, drawn, strict=True):
         start = one.trace.thinking[: one.places[kept]]

@@ -87,7 +87,9 @@ class MRTConfig(Config):
 
 
 def run(config: MRTConfig) -> RunDir:
-    """Trains and measures every arm of every seed that is missing; writes results, table and figures."""
+    """Trains and measures every arm of every seed that is missing; writes results, table and figures of all
+    that the directory holds.
+    """
     import torch
 
     threads = torch.get_num_threads()
@@ -95,12 +97,13 @@ def run(config: MRTConfig) -> RunDir:
     try:
         directory = RunDir.open(config.out, "reproduce mrt", config.identity(), overwrite=config.overwrite)
         seeds = range(config.first_seed, config.first_seed + config.seeds)
-        rows = []
         for arms in ([a for a in config.arms if a in FIRST], [a for a in config.arms if a not in FIRST]):
             for seed in seeds:
-                rows += [row for arm in arms for row in _rows(directory, config.sizes(), seed, arm)]
+                for arm in arms:
+                    _build(directory, config.sizes(), seed, arm)
     finally:
         torch.set_num_threads(threads)
+    rows = found_rows(directory)
     results = results_of(rows, BUDGETS)
     directory.write_json("results.json", {**results, "sizes": asdict(config.sizes()), "rows": rows})
     text = table(results)
@@ -110,11 +113,25 @@ def run(config: MRTConfig) -> RunDir:
         draw_all(results, config.page.parent / "img")
         write_page(config.page, text)
     directory.log(event="written", seeds=config.seeds, arms=list(config.arms))
+    directory.close()  # never finished: more seeds and arms may follow
     return directory
 
 
-def _rows(directory: RunDir, sizes: Sizes, seed: int, arm: str) -> list[dict[str, Any]]:
-    """The row of one arm of one seed, made if it is not there."""
+def found_rows(directory: RunDir) -> list[dict[str, Any]]:
+    """The rows of all arms and seeds that the directory holds, those of earlier calls too, in order."""
+    found = []
+    for arm in ARMS:
+        paths = {
+            int(seed): path
+            for path in directory.path.glob(f"{arm}-*.jsonl")
+            if (seed := path.stem.removeprefix(f"{arm}-")).isdecimal()
+        }
+        found += [row for seed in sorted(paths) for row in read_jsonl(paths[seed])]
+    return found
+
+
+def _build(directory: RunDir, sizes: Sizes, seed: int, arm: str) -> None:
+    """Makes the row of one arm of one seed if it is not there."""
 
     def produce(_: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         base, tokenizer = base_model(directory, sizes, seed)
@@ -130,7 +147,7 @@ def _rows(directory: RunDir, sizes: Sizes, seed: int, arm: str) -> list[dict[str
         )
         yield 0, [{"seed": seed, "arm": arm, **asdict(spent), **row}]
 
-    return list(read_jsonl(directory.build(f"{arm}-{seed}", 1, produce)))
+    directory.build(f"{arm}-{seed}", 1, produce)
 
 
 def base_model(directory: RunDir, sizes: Sizes, seed: int) -> tuple[Any, Any]:

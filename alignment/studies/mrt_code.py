@@ -108,7 +108,7 @@ def _traces(
             found += generator.generate(requests[start : start + _AT_ONCE], sampling)
         return found
 
-    every = load(split=split)
+    every = load(None, split)
     rng = np.random.default_rng([config.seed, len(every)])
     chosen = [every[i] for i in sorted(rng.permutation(len(every))[:problems])]
     sampling = Sampling(config.temperature, 1.0, config.max_new_tokens, (), config.seed)

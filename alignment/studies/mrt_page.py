@@ -91,7 +91,7 @@ def results_of(rows: Sequence[dict[str, Any]], budgets: Sequence[float]) -> Resu
                 differences[arm][key] = [*interval(found), *found]
             found = [arms[arm][s]["accuracy"] - arms[other][s]["accuracy"] for s in shared]
             differences[arm]["accuracy"] = [*interval(found), *found]
-    return {"budgets": list(map(float, budgets)), "arms": means, "differences": differences}
+    return {"grid": GRID, "budgets": [float(b) for b in budgets], "arms": means, "differences": differences}
 
 
 def holds(results: Results, arm: str = "mrt-star") -> dict[str, bool]:

@@ -37,6 +37,8 @@ class ReportConfig(Config):
     """Search trees: directory of a `codealign mcts-dpo` run (its last round), one of its rounds, or a file of
     trees; pairs are found beside them.
     """
+    thinking: Path | None = None
+    """Directory of a `codealign reproduce mrt` run, whose J curves and regret are drawn."""
     title: str = "Codealign report"
     """Title of the page."""
     pairs_shown: NonNegativeInt = Field(default=4, le=20)
@@ -63,12 +65,13 @@ def run(config: ReportConfig) -> RunDir:
     from codegen_eval.report.loading import load_pairs, load_training
     from codegen_eval.report.matrices import load_matrices
     from codegen_eval.report.page import render
+    from codegen_eval.report.thinking import load_thinking
     from codegen_eval.report.trees import load_trees
     from codegen_eval.results import read_evaluation
 
-    if config.before is None and (config.after or not (config.pairs or config.trees)):
+    if config.before is None and (config.after or not (config.pairs or config.trees or config.thinking)):
         raise CodealignError(
-            "nothing to report on: give --before (and --after), --pairs or --trees alone, or several"
+            "nothing to report on: give --before (and --after), --pairs, --trees or --thinking, or several"
         )
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
     before = read_evaluation(config.before) if config.before else None
@@ -83,6 +86,7 @@ def run(config: ReportConfig) -> RunDir:
         named |= {f"trees_{i}": file for i, file in enumerate(trees.files)}
         if trees.pairs is not None:
             named["trees_pairs"] = trees.files[0].parent / "pairs.jsonl"
+    thinking = load_thinking(config.thinking) if config.thinking else None
     run_dir = RunDir.open(
         config.out,
         "report",
@@ -99,6 +103,7 @@ def run(config: ReportConfig) -> RunDir:
             matrices=matrices,
             training=training,
             trees=trees,
+            thinking=thinking,
             title=config.title,
             samples_shown=config.samples_shown,
         )
@@ -128,4 +133,6 @@ def _inputs(
             named |= {name: run.file, f"{name}_rows": run.rows_file}
     if config.train:
         named["train"] = config.train / "metrics.jsonl"
+    if config.thinking:
+        named["thinking"] = config.thinking / "results.json"
     return {name: file for name, file in named.items() if file}

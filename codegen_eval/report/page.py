@@ -24,6 +24,7 @@ from codegen_eval.report.pairs import shown_pairs
 from codegen_eval.report.samples import explore
 from codegen_eval.report.summary import Comparison, Metric, change_counts, headline, p_text
 from codegen_eval.report.text import number, percent, points, short, visible
+from codegen_eval.report.thinking import Thinking, thinking_plots
 from codegen_eval.report.trees import TreesRun
 from codegen_eval.results import EvalResults, Evaluation
 
@@ -39,6 +40,7 @@ def render(
     matrices: MatricesRun | None = None,
     training: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     trees: TreesRun | None = None,
+    thinking: Thinking | None = None,
     title: str = "Before and after",
     samples_shown: int = 4,
 ) -> str:
@@ -52,6 +54,7 @@ def render(
         matrices: The matrices behind it.
         training: Series of the training log (see `load_training`).
         trees: Search trees, see `codegen_eval.report.trees`.
+        thinking: The arms of an MRT study (see `load_thinking`).
         title: The page's title.
         samples_shown: How many programs of a problem the page holds, for each evaluation.
 
@@ -60,7 +63,7 @@ def render(
     """
     context = {
         "title": title,
-        "training": plots.training(training or {}),
+        "training": [*plots.training(training or {}), *thinking_plots(thinking)],
         "trees": trees,
         **_evaluations(before, after, comparison, samples_shown),
         **_preference_data(pairs, matrices),

@@ -51,6 +51,22 @@ def test_a_completion_depends_on_its_key_and_not_on_the_batch() -> None:
     assert whole.complete(contexts, keys, count=2, length=12, seed=4) != found
 
 
+def test_each_context_may_have_a_length_of_its_own() -> None:
+    contexts, keys = [[5, 6, 7, 8, 9, 12], [3, 4, 12]], ["x", "y"]
+    decoder = Decoder(model("gpt2"), frozenset())
+    both = decoder.complete(contexts, keys, count=2, length=[2, 9], seed=0)
+    assert [[len(c.ids) for c in of] for of in both] == [[2, 2], [9, 9]]
+    alone = [
+        decoder.complete([c], [k], count=2, length=n, seed=0)[0]
+        for c, k, n in zip(contexts, keys, (2, 9), strict=True)
+    ]
+    assert alone == both
+    fits = decoder.complete([[3] * 100, [3]], ["x", "y"], count=1, length=[28, 60], seed=0)
+    assert len(fits[0][0].ids) == 28
+    with pytest.raises(CodealignError, match="100 tokens and 29"):
+        decoder.complete([[3] * 100, [3]], ["x", "y"], count=1, length=[29, 60], seed=0)
+
+
 def test_sampled_first_tokens_follow_the_models_distribution() -> None:
     context = [5, 6, 7, 8, 9, 12]
     net = model("gpt2")

@@ -120,6 +120,7 @@ def test_rows_of_a_step_hold_what_was_drawn_and_their_weights_are_the_advantages
     assert len(rows) == per_group * len(QUESTIONS)
     for i, group in enumerate(groups):
         assert all(r.thinking[: len(group.prefix.thinking)] == group.prefix.thinking for r in group.rollouts)
+        assert all(len(r.thinking) + len(r.ending) <= p.thinking_length for r in group.rollouts)
         start = len(group.prefix.prompt) + len(group.prefix.thinking)
         on, stopped = group_advantages(
             form,  # type: ignore[arg-type]
@@ -154,7 +155,7 @@ def test_the_loss_is_the_policy_gradient_with_sequence_sums() -> None:
     losses = reinforce_losses(logps, advantages[:, 1:], mask[:, 1:])
     kept = mask.any(1)  # a row of advantage 0 counts in the mean, too
     expected = aggregate(losses, mask[:, 1:], "sequence_sum", batch_size(mask[:, 1:], "sequence_sum"))
-    expected = expected * kept.sum() / len(rows)
+    expected = (expected * kept.sum() / len(rows)).detach()
     assert float(sum(policy_losses(net, rows, 3))) == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,10 +10,19 @@ import pytest
 from alignment.mrt.decoding import Completion
 from alignment.mrt.styles import episode_style, thinking_style
 from alignment.mrt.traces import Question, Style, character_ends, decoded, episode_cuts, read_completion
+from alignment.tiny_coder.tokenizer import train_tokenizer
 from codegen_eval.errors import CodealignError
 from codegen_eval.tasks.episodes import ALPHABET
 from codegen_eval.tasks.episodes_tokenizer import character_tokenizer
-from tests.alignment import tiny
+
+TEXT = "return 12 + f('é\U0001f600')\n\nWait, so\n"
+
+
+@cache
+def pieces() -> Any:
+    """A byte-level tokenizer: letters of one word may be one token, a letter with an accent is two."""
+    return train_tokenizer([TEXT * 3, "first no Wait, Alternatively, " * 5], 290)
+
 
 QUESTION = Question("31847=", "31847=", "32")
 
@@ -45,8 +55,7 @@ def test_a_completion_is_read_as_thinking_and_answer(
 
 
 def test_tokens_of_several_characters_and_of_parts_of_one_keep_their_places() -> None:
-    tokenizer = tiny.tokenizer()
-    text = "return 12 + f('é\U0001f600')\n\nWait, so\n"
+    tokenizer, text = pieces(), TEXT + "\u20ac"
     ids = tokenizer.encode(text)
     ends = character_ends(tokenizer, ids)
     assert decoded(tokenizer, ids) == text and ends[-1] == len(text)
@@ -58,7 +67,7 @@ def test_tokens_of_several_characters_and_of_parts_of_one_keep_their_places() ->
 
 
 def test_paragraphs_of_thinking_become_token_ranges_that_cover_all() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = pieces()
     style = thinking_style("</think>")
     parts = ["first", "a", "b", "Wait, no", "c", "d", "Alternatively, e"]
     ids = tokenizer.encode("\n\n".join(parts))

@@ -51,7 +51,7 @@ def test_a_trace_holds_up_to_the_last_prefix_of_the_largest_j(j: list[float], ke
 
 
 def test_found_traces_fall_go_back_and_end_right_and_only_that_is_learned() -> None:
-    p, questions = prover(), episode_questions(EpisodeTask(), 41, 60)
+    p, questions = prover(), episode_questions(EpisodeTask(), 41, 30)
     found = find_backtracks(p, questions, traces=2, stops=6, attempts=12, seed=0)
     assert found and len({one.wrong.question.key for one in found}) == len(found)
     back = tuple(p.tokenizer.encode("<<"))

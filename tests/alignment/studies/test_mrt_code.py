@@ -9,6 +9,8 @@ import pytest
 
 from alignment.studies import mrt_code
 from alignment.studies.mrt_code import MRTCodeConfig, summary, table
+from alignment.tiny_coder.model import build_model
+from alignment.tiny_coder.tokenizer import train_tokenizer
 from tests.alignment import tiny
 
 
@@ -41,7 +43,10 @@ def test_figures_are_means_over_problems_and_mended_counts_failed_first_drafts_a
 @pytest.mark.slow
 @pytest.mark.sandbox
 def test_without_a_pair_to_learn_from_the_study_says_so(tmp_path: Path) -> None:
-    model = tiny.save_model(tmp_path / "model")
+    model = tmp_path / "model"
+    tokenizer = train_tokenizer(["def f(x):\n    return x\n"], 270)
+    build_model(tiny.SMALL, tokenizer, 0).save_pretrained(model)
+    tokenizer.save_pretrained(model)
     config = MRTCodeConfig(
         out=tmp_path / "run",
         model=str(model),
