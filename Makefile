@@ -21,10 +21,10 @@ quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report
 	@$(BIN)/codealign quickstart $(ARGS)
 
 test: $(SETUP) ## run the tests, all but the slow ones and the attack programs (ARGS=... is passed to pytest)
-	@$(BIN)/python -m pytest -m "not attacks and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not attacks and not slow and not distributed" $(ARGS)
 
 test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs, studies, whole benchmarks
-	@$(BIN)/python -m pytest -m "slow and not attacks" $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not attacks and not distributed" $(ARGS)
 
 test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an outer box
 	@$(BIN)/python -m pytest -m attacks tests/sandbox/test_attacks.py $(ARGS)
