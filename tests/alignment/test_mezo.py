@@ -68,8 +68,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     small.save_model(folder / "model")
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair(i)) + "\n" for i in range(12)))
     recipe = folder / "mezo.yaml"
+    # Not every loss has a beta.
     lines = (REPO / "recipes/tiny-coder/mezo.yaml").read_text().splitlines(keepends=True)
-    recipe.write_text("".join(line for line in lines if not line.startswith("beta:")))  # not every loss has one
+    recipe.write_text("".join(line for line in lines if not line.startswith("beta:")))
     command = ["--config", str(recipe), "--model_name_or_path", str(folder / "model")]
     command += ["--dataset_name", str(folder / "pairs.jsonl"), "--logging_steps", "2"]
     return [*command, "--per_device_train_batch_size", "4", "--max_steps", "6", "--save_steps", "4"]
