@@ -130,6 +130,12 @@ def build(arguments: Arguments, directory: RunDir | None) -> tuple[Any, int]:
     prompts, dropped = encode_rows(rows, tokenizer, longest_prompt(options, window))
     if dropped:
         print(f"{dropped} of {len(rows)} prompts are too long and left out", file=sys.stderr)
+    if options.top_p < 1 and not options.importance_correction:
+        print(
+            f"warning: with top_p {options.top_p} samples are not quite the policy's and their gradient is "
+            "biased; importance_correction weighs them",
+            file=sys.stderr,
+        )
     module = build_module(
         model,
         options.temperature,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine")
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
-def trackers(report_to: str) -> list[str]:
-    """The trackers that `report_to` names.
+def trackers(report_to: str | Sequence[str]) -> list[str]:
+    """The trackers that `report_to` names, as one text with commas or as a list.
 
     Raises:
         CodealignError: For an unknown one, or one that is not installed.
     """
-    names = [name.strip() for name in report_to.split(",") if name.strip() not in ("", "none")]
+    given = report_to.split(",") if isinstance(report_to, str) else report_to
+    names = [name.strip() for name in given if name.strip() not in ("", "none")]
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, (*TRACKERS, "none"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -79,8 +79,11 @@ class Algorithm:
         several = (o.num_ppo_epochs or 1) > 1 or o.num_mini_batches > 1
         return several or o.kl_coef > 0 or bool(o.importance_correction)
 
-    def check(self) -> None:
+    def check(self, given: Collection[str]) -> None:
         """Refuses options that do not fit this algorithm.
+
+        Args:
+            given: Names that somebody set.
 
         Raises:
             CodealignError: The option is named.
@@ -221,5 +224,5 @@ def resolved(kind: type[Algorithm], options: OnPolicyOptions, given: Mapping[str
         if name in given and not options.importance_correction:
             raise CodealignError(f"--{name} belongs to importance_correction, which is off")
     algorithm = kind(options)
-    algorithm.check()
+    algorithm.check(given)
     return algorithm

@@ -7,7 +7,7 @@ last token is 0. The critic starts with a head of zeros; `critic_warmup_steps` l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -37,7 +37,7 @@ class PPO(Algorithm):
         "whiten_advantages": True,
     }
 
-    def check(self) -> None:
+    def check(self, given: Collection[str]) -> None:
         """A start for the critic needs a critic of its own.
 
         Raises:

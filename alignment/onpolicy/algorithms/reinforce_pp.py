@@ -6,7 +6,7 @@ batch's deviation, and the KL is a k2 term of the loss. Both with PPO's clipped 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -37,15 +37,18 @@ class ReinforcePP(Algorithm):
         found = super().defaults_for(options)
         return found | ({"num_generations": 4, "kl_estimator": "k2"} if options.group_baseline else {})
 
-    def check(self) -> None:
+    def check(self, given: Collection[str]) -> None:
         """The variant needs groups, and its own way of whitening.
 
         Raises:
-            CodealignError: For one sample a prompt with `group_baseline`.
+            CodealignError: For one sample a prompt with `group_baseline`, or an option that it does not read.
         """
         n = self.options.num_generations or 1
         if self.options.group_baseline and n < 2:
             raise CodealignError(f"num_generations is {n}: group_baseline needs 2 or more samples a prompt")
+        unread = sorted({"whiten_advantages", "whiten_variance", "kl_form"} & set(given))
+        if self.options.group_baseline and unread:
+            raise CodealignError(f"--{unread[0]} does nothing with group_baseline; leave it out")
 
     def keep(self, e: Experience) -> Tensor:
         """With groups, rows that are not alone."""

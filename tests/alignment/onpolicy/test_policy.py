@@ -11,6 +11,7 @@ import torch
 from alignment.onpolicy.batch import Tokens
 from alignment.onpolicy.building import build_module, load_critic
 from alignment.onpolicy.policy import CRITIC, ActorCritic, Reference, save_policy
+from alignment.onpolicy.rollout import Ask, Decoding, HFSampler
 from codegen_eval.errors import CodealignError
 from tests.alignment import tiny
 from tests.alignment.onpolicy import small
@@ -150,6 +151,29 @@ def test_ppo_trains_adapters_and_leaves_the_trunk(kind: str) -> None:
     assert moved and all("lora" in name or "value_head" in name for name in moved)
     assert any(".default." in name for name in moved)
     assert any(f".{CRITIC}." in name for name in moved) == (kind == "critic")
+
+
+def test_answers_are_drawn_with_the_adapters_on() -> None:
+    class Letters:
+        eos_token_id = 0
+
+        def batch_decode(self, rows: list[list[int]], **options: Any) -> list[str]:
+            return ["" for _ in rows]
+
+    module = build_module(small.model(), 1.0, peft_config=lora())
+    with torch.no_grad():
+        for parameter in module.groups()[0]:
+            parameter.normal_()
+    sampler = HFSampler(Letters())
+    sampler.sync(module.policy)
+    drawn = sampler.draw([Ask("0/0", (1, 2), 30, True)], Decoding(1.0, 1.0, 2, (), seed=0, logps=True))[0]
+    assert tuple(drawn[-1].ids) == small.greedy(module.policy, (1, 2))
+    for sample in drawn[:-1]:
+        wanted = small.logps_of(module.policy, (1, 2), sample.ids, 1.0).tolist()
+        assert sample.logps == pytest.approx(wanted, abs=1e-9)
+    with module.policy.disable_adapter():
+        other = small.logps_of(module.policy, (1, 2), drawn[0].ids, 1.0).tolist()
+    assert drawn[0].logps != pytest.approx(other, abs=1e-3)
 
 
 def test_checkpointing_gives_the_same_gradient() -> None:

@@ -348,6 +348,7 @@ def test_rewards_get_the_columns_of_their_rows_and_what_they_log_is_logged() -> 
         ("ppo", {"value_model_path": "x"}, "set value_model critic"),
         ("reinforce", {"kl_coef": 0.0, "kl_target": 1.0}, "kl_target does nothing"),
         ("reinforce", {"importance_cap": 2.0}, "importance_correction, which is off"),
+        ("reinforce_pp", {"group_baseline": True, "kl_form": "one_step"}, "kl_form does nothing with group"),
         ("reinforce", {"temperature": 0.0}, "--temperature must be"),
         ("reinforce", {"top_p": 0.0}, "--top_p"),
         ("reinforce", {"gradient_variance_steps": 1, "passes": 1}, "2 x num_mini_batches"),
