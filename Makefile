@@ -40,7 +40,7 @@ $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 		-e '.[train,ray,deepspeed]' uvicorn hypothesis pytest pytest-timeout
 	@touch $@
 
-test-lowest: $(LOWEST)/.stamp ## the tests of trainers with the lowest versions of TRL, transformers and their kin that were tried
+test-lowest: $(LOWEST)/.stamp ## the tests of trainers with the lowest versions of TRL and transformers that are allowed
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
 		-m "not slow and not distributed" tests/alignment/preference tests/alignment/reward_modeling tests/alignment/health \
 		tests/alignment/test_dpo.py tests/alignment/test_reward.py tests/alignment/test_recipes.py tests/alignment/test_memory.py $(ARGS)
