@@ -20,8 +20,8 @@ help: ## show this list
 quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report shows what it brought (ARGS=... is passed on)
 	@$(BIN)/codealign quickstart $(ARGS)
 
-test: $(SETUP) ## run the tests, all but the slow ones and the attack programs (ARGS=... is passed to pytest)
-	@$(BIN)/python -m pytest -m "not attacks and not slow" $(ARGS)
+test: $(SETUP) ## run the tests, all but slow and distributed ones and attack programs (ARGS=... is passed to pytest)
+	@$(BIN)/python -m pytest -m "not attacks and not slow and not distributed" $(ARGS)
 
 test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs, studies, whole benchmarks
 	@$(BIN)/python -m pytest -m "slow and not attacks" $(ARGS)
