@@ -20,7 +20,7 @@ help: ## show this list
 quickstart: $(SETUP) ## a model writes, the sandbox judges, DPO trains, a report shows what it brought (ARGS=... is passed on)
 	@$(BIN)/codealign quickstart $(ARGS)
 
-test: $(SETUP) ## run the tests, all but the slow ones and the attack programs (ARGS=... is passed to pytest)
+test: $(SETUP) ## run the tests, all but slow and distributed ones and attack programs (ARGS=... is passed to pytest)
 	@$(BIN)/python -m pytest -m "not attacks and not slow and not distributed" $(ARGS)
 
 test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs, studies, whole benchmarks
@@ -40,7 +40,7 @@ $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 		-e '.[train,ray,deepspeed]' uvicorn hypothesis pytest pytest-timeout
 	@touch $@
 
-test-lowest: $(LOWEST)/.stamp ## the tests of trainers with the lowest versions of TRL, transformers and their kin that were tried
+test-lowest: $(LOWEST)/.stamp ## the tests of trainers with the lowest versions of TRL and transformers that are allowed
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
 		-m "not slow and not distributed" tests/alignment/preference tests/alignment/reward_modeling tests/alignment/health \
 		tests/alignment/test_dpo.py tests/alignment/test_reward.py tests/alignment/test_recipes.py tests/alignment/test_memory.py $(ARGS)

@@ -1,57 +1,12 @@
 """Where versions of torch, transformers, TRL, Accelerate and DeepSpeed differ, or have to be helped.
 
-One module, so that a new version means looking here. `LOWEST` and `NEWEST` are the ends that were tried;
-`constraints-lowest.txt` pins the lower one for `make test-lowest`.
+One module, so that a new version means looking here. `constraints.txt` pins the versions that everything is
+tried with, `constraints-lowest.txt` the lowest that pyproject.toml allows (`make test-lowest`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-LOWEST: Mapping[str, str] = {
-    "torch": "2.13.0",
-    "transformers": "5.0.0",
-    "trl": "1.16.0",
-    "peft": "0.18.0",
-    "accelerate": "1.12.0",
-    "datasets": "4.7.0",
-}
-"""The lowest versions that were tried, see constraints-lowest.txt."""
-
-NEWEST: Mapping[str, str] = {
-    "torch": "2.13.0",
-    "transformers": "5.17.0",
-    "trl": "1.16.0",
-    "peft": "0.21.2",
-    "accelerate": "1.15.0",
-    "datasets": "5.2.0",
-    "deepspeed": "0.19.8",
-}
-"""The newest versions that were tried, see constraints.txt."""
-
-
-def untried() -> dict[str, str]:
-    """Installed versions outside of what was tried, by package: "VERSION (tried: LOWEST to NEWEST)"."""
-    found = {}
-    for name, newest in NEWEST.items():
-        lowest = LOWEST.get(name, newest)
-        try:
-            installed = version(name).partition("+")[0]
-        except PackageNotFoundError:
-            continue
-        if not _key(lowest) <= _key(installed) <= _key(newest):
-            found[name] = f"{installed} (tried: {lowest} to {newest})"
-    return found
-
-
-def _key(text: str) -> tuple[int, ...]:
-    parts = []
-    for part in text.split(".")[:3]:
-        digits = "".join(c for c in part if c.isdigit())
-        parts.append(int(digits or 0))
-    return tuple(parts)
 
 
 def next_accelerator() -> None:

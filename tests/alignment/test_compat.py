@@ -1,33 +1,24 @@
-"""Versions: what was tried is what the constraints say, and what was not is said."""
+"""Versions: the lowest ones that are tested are the lowest ones that are allowed."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from types import SimpleNamespace
-
-import pytest
 
 from alignment import compat
 from tests.conftest import REPO
 
 
-def pins(name: str) -> dict[str, str]:
-    text = (REPO / name).read_text()
-    return dict(re.findall(r"^([\w-]+)==([\w.]+)$", text, re.MULTILINE))
-
-
-def test_the_ends_are_those_of_the_constraints_files() -> None:
-    lowest, newest = pins("constraints-lowest.txt"), pins("constraints.txt")
-    assert {name: compat.LOWEST[name] for name in lowest} == lowest
-    assert {name: newest[name] for name in compat.LOWEST} == {
-        name: compat.NEWEST[name] for name in compat.LOWEST
-    }
-
-
-def test_versions_outside_of_what_was_tried_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {**compat.NEWEST, "trl": "1.17.0", "torch": f"{compat.NEWEST['torch']}+cpu"}
-    monkeypatch.setattr(compat, "version", lambda name: versions[name])
-    assert compat.untried() == {"trl": "1.17.0 (tried: 1.16.0 to 1.16.0)"}
+def test_the_lowest_constraints_are_what_the_project_allows() -> None:
+    text = (REPO / "constraints-lowest.txt").read_text()
+    pins = dict(re.findall(r"^([\w-]+)==([\w.]+)$", text, re.MULTILINE))
+    assert pins.pop("torch") == re.search(r"^torch==(.+)$", (REPO / "constraints.txt").read_text(), re.M)[1]  # type: ignore[index]
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    allowed = dict(re.match(r"([\w-]+)>=([\d.]+)", line).groups() for line in extras["train"])  # type: ignore[union-attr]
+    assert set(pins) == set(allowed) - {"torch"}
+    for name, pin in pins.items():
+        assert pin == allowed[name] + ".0" * (2 - allowed[name].count(".")), name
 
 
 def test_a_trainer_without_the_private_writer_is_only_not_measured() -> None:
