@@ -67,15 +67,16 @@ def pass_rate(out: Path, steps: int) -> list[tuple[int, float]]:
 def draw(curves: dict[str, list[tuple[float, float]]], rewards: list[tuple[int, float]], path: Path) -> None:
     from alignment.studies.figures import svg_file
 
-    with svg_file(path, 8, 3.2, columns=2) as (left, right):
+    with svg_file(path, 8 if rewards else 5, 3.2, columns=2 if rewards else 1) as axes:
         for name, points in curves.items():
-            left.plot(*zip(*points, strict=True), label=name)
-        left.set_xlabel("forward passes (a backward pass counts as two)")
-        left.set_ylabel("DPO loss on training batches")
-        left.legend()
-        right.plot(*zip(*rewards, strict=True), color="C3")
-        right.set_xlabel("steps")
-        right.set_ylabel("pass rate of greedy programs")
+            axes[0].plot(*zip(*points, strict=True), label=name)
+        axes[0].set_xlabel("forward passes (a backward pass counts as two)")
+        axes[0].set_ylabel("DPO loss on training batches")
+        axes[0].legend()
+        if rewards:
+            axes[1].plot(*zip(*rewards, strict=True), color="C3")
+            axes[1].set_xlabel("steps")
+            axes[1].set_ylabel("pass rate of greedy programs")
 
 
 def main() -> None:
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--adam-steps", type=int, default=40)
-    parser.add_argument("--reward-steps", type=int, default=60)
+    parser.add_argument("--reward-steps", type=int, default=60, help="0 leaves the pass-rate run out")
     given = parser.parse_args()
     import torch
 
@@ -102,7 +103,7 @@ def main() -> None:
         measured: dict[str, Any] = held_out_loss(folder / "model", like, held_out, given.out)
         found.append({"name": name, "steps": steps[name], "passes": steps[name] * PASSES[name], **measured})
         print(found[-1], flush=True)
-    rewards = pass_rate(given.out, given.reward_steps)
+    rewards = pass_rate(given.out, given.reward_steps) if given.reward_steps else []
     (given.out / "results.json").write_text(json.dumps({"pairs": found, "rewards": rewards}, indent=1) + "\n")
     print("\n| | steps | forward passes | last training loss | held-out loss | held-out accuracy |")
     print("|---|---|---|---|---|---|")
@@ -112,7 +113,8 @@ def main() -> None:
             f"| {row['name']} | {row['steps']} | {row['passes']} | {last:.3f} | {row['loss']:.3f} | "
             f"{row['accuracy']:.3f} |"
         )
-    print("\npass rate by step:", ", ".join(f"{step}: {value:.3f}" for step, value in rewards))
+    if rewards:
+        print("\npass rate by step:", ", ".join(f"{step}: {value:.3f}" for step, value in rewards))
     if given.figure:
         draw(curves, rewards, given.figure)
 
