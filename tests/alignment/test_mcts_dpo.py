@@ -313,7 +313,7 @@ def test_a_process_killed_in_the_middle_of_a_round_leaves_trees_that_count(
 ) -> None:
     command = [sys.executable, "-c", _JOB, str(tmp_path / "run"), str(base)]
     killed = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 250
     while not list((tmp_path / "run").glob("round-0/trees-0000.jsonl")):
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
