@@ -204,7 +204,6 @@ def _round(
             f"{name}/pairs.jsonl", "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
         )
         found = rounds.summary(files, len(rows))
-        directory.log(event="round", round=number, **found)
         directory.write_json(f"{name}/summary.json", found)
         print(
             f"round {number}: {found['trees']} trees, {found['tokens']:,} tokens, {found['pairs']} pairs",

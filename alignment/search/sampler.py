@@ -71,10 +71,9 @@ class StepSampling:
 
 
 def child_uniforms(request: Request, length: int) -> NDArray[np.float64]:
-    """Random numbers in [0, 1) of a request's children, (breadth, length): more children leave the first ones
-    as they are.
-    """
-    return np.random.default_rng(request.seed).random((request.breadth, length))
+    """Random numbers in [0, 1) of a request's children, (breadth, length), from its seed and their places."""
+    roots = [np.random.SeedSequence(request.seed, spawn_key=(place,)) for place in range(request.breadth)]
+    return np.stack([np.random.default_rng(root).random(length) for root in roots])
 
 
 class StepEnds:

@@ -111,10 +111,11 @@ def _code(options: TaskOptions, box: Callable[[], Runner]) -> TaskSet:
 
     problems = load(options.benchmark, options.dataset, options.split)
     for problem in problems:
-        if not problem.continues or problem.language != "python" or not problem.tests:
+        fits = problem.continues and problem.language == "python" and problem.tests
+        if not fits or problem.oracle is not None:
             raise CodealignError(
                 f"task {problem.task_id!r}: step search needs problems whose answers continue the prompt in "
-                "Python and that have tests; choose another benchmark"
+                "Python and that have tests with known answers; choose another benchmark"
             )
     stops = {problem.stop for problem in problems}
     if len(stops) > 1:

@@ -24,7 +24,7 @@ from alignment.search.storage import from_json
 from alignment.search.tree import Step, Tree
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir, read_jsonl
-from codegen_eval.tasks.running_sum import END, is_right
+from codegen_eval.tasks.running_sum import END
 from tests.alignment.search import sums
 from tests.conftest import REPO
 
@@ -144,9 +144,7 @@ def test_a_round_killed_anywhere_ends_with_the_same_trees_and_pairs(
                 RunDir(tmp_path / "run").close()
     assert 3 < attempts < 60, attempts
     found = content(tmp_path / "run")
-    assert set(found) == set(expected)
-    for name in expected.keys() - {"metrics.jsonl"}:
-        assert found[name] == expected[name], name
+    assert found == expected
 
 
 def test_a_finished_job_does_nothing_again(base: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +313,7 @@ def test_a_process_killed_in_the_middle_of_a_round_leaves_trees_that_count(
 ) -> None:
     command = [sys.executable, "-c", _JOB, str(tmp_path / "run"), str(base)]
     killed = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 250
     while not list((tmp_path / "run").glob("round-0/trees-0000.jsonl")):
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
@@ -326,11 +324,4 @@ def test_a_process_killed_in_the_middle_of_a_round_leaves_trees_that_count(
     assert not (tmp_path / "run/finished.json").exists()
     run(tmp_path / "run", base)
     assert first.stat().st_mtime_ns == stamp, "what was done is not done again"
-    expected, found = content(whole), content(tmp_path / "run")
-    assert {n: c for n, c in found.items() if n != "metrics.jsonl"} == {
-        n: c for n, c in expected.items() if n != "metrics.jsonl"
-    }
-
-
-def test_the_embedded_task_is_what_the_job_verifies() -> None:
-    assert is_right("123=", "3060")
+    assert content(tmp_path / "run") == content(whole)
