@@ -114,7 +114,10 @@ def train_steps(
 
 
 def tokens_of(groups: Sequence[Group]) -> tuple[int, int]:
-    """Tokens that were drawn: in rollouts, and in forced answers behind the prefixes."""
+    """Tokens that were drawn: in rollouts, and in forced answers behind the prefixes.
+
+    The forced answers behind rollouts, which give J_i, are not in it, nor what drawing the prefixes took.
+    """
     new = sum(
         len(r.thinking) + len(r.ending) - len(group.prefix.thinking)
         for group in groups

@@ -29,6 +29,7 @@ from alignment.studies.mrt_page import draw_all, results_of, table, write_page
 from alignment.studies.mrt_world import BaseRecipe, train_base
 from codegen_eval.config import Config
 from codegen_eval.errors import unknown
+from codegen_eval.jsonl import plain
 from codegen_eval.runs import RunDir, read_jsonl
 
 DESCRIPTION = "MRT on the embedded episode task: regret of thinking, by progress against by outcome."
@@ -105,7 +106,9 @@ def run(config: MRTConfig) -> RunDir:
         torch.set_num_threads(threads)
     rows = found_rows(directory)
     results = results_of(rows, BUDGETS)
-    directory.write_json("results.json", {**results, "sizes": asdict(config.sizes()), "rows": rows})
+    # One seed has no interval: its ends become null.
+    whole = {**results, "sizes": asdict(config.sizes()), "rows": rows}
+    directory.write_json("results.json", plain(whole, finite=True))
     text = table(results)
     directory.write_text("table.md", text)
     draw_all(results, directory.path)
