@@ -83,7 +83,7 @@ def test_the_loss_is_the_formula_s_and_micro_batches_change_nothing(
     tmp_path: Path, name: str, objective: Any
 ) -> None:
     weights = []
-    for size, steps in ((4, 1), (1, 4), (2, 2)):
+    for size, steps in ((4, 1), (1, 4)):
         trainer = make(
             tmp_path, objective, per_device_train_batch_size=size, gradient_accumulation_steps=steps
         )

@@ -114,6 +114,7 @@ def test_single_is_the_mean_over_members_and_falls_are_counted_by_training() -> 
     assert "- WCO, beta 0: 1.50 ± 0.00, above 0 in 2 of 2" in text
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_after_a_kill_and_takes_more_seeds_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,11 +130,11 @@ def test_a_study_goes_on_after_a_kill_and_takes_more_seeds_on(
 
     monkeypatch.setattr(ppo_ensemble, "train", fake)
     monkeypatch.setattr(ppo_ensemble, "game", lambda *_: None)
-    config = PPOEnsembleConfig(out=tmp_path / "run", seeds=1, figure=tmp_path / "page.svg")
+    config = PPOEnsembleConfig(out=tmp_path / "run", seeds=1)
     with pytest.raises(KeyboardInterrupt):
         run(config)
     run(config)
-    run(config.model_copy(update={"seeds": 2}))
+    run(config.model_copy(update={"seeds": 2, "figure": tmp_path / "page.svg"}))
     assert made == [(seed, r, m, b) for seed in (0, 1) for r, m, b in config.trainings()]
     rows = json.loads((tmp_path / "run/results.json").read_text())
     assert [row["seed"] for row in rows] == [0] * 8 + [1] * 8

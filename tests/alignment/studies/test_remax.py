@@ -75,7 +75,7 @@ def spreads() -> dict[str, Spread]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return measure(fine_tuned(0), ["acc + c(x)", "acc + 1", "bare acc"], 0, batches=12)
+        return measure(fine_tuned(0), ["acc + c(x)", "acc + 1", "bare acc"], 0, batches=8)
     finally:
         torch.set_num_threads(threads)
 
@@ -139,11 +139,11 @@ def test_a_study_goes_on_after_a_kill_and_takes_more_seeds_on(
         return made_up(method, seed, config)
 
     monkeypatch.setattr(remax, "run_part", part)
-    config = RemaxConfig(out=tmp_path / "run", seeds=1, steps=20, figure=tmp_path / "page.svg")
+    config = RemaxConfig(out=tmp_path / "run", seeds=1, steps=20)
     with pytest.raises(KeyboardInterrupt):
         run(config)
     run(config)
-    run(config.model_copy(update={"seeds": 2}))
+    run(config.model_copy(update={"seeds": 2, "figure": tmp_path / "page.svg"}))
     expected = [(m, seed) for seed in (0, 1) for m in (*METHODS, "variance")]
     assert [entry for entry in made if entry[0] != "killed"] == expected
     rows = json.loads((tmp_path / "run/results.json").read_text())
