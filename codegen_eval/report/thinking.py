@@ -19,7 +19,7 @@ from codegen_eval.results import read_object
 
 RESULTS = "results.json"
 _MOST = 10
-_LOOKS = [
+_LOOKS: list[dict[str, Any]] = [
     {"color": color, "linestyle": dashes, "marker": marker}
     for dashes, markers in (("-", "osD^v"), ("--", "Xd<>P"))
     for color, marker in zip((MUTED, BEFORE, AFTER, WORSE, INK), markers, strict=True)
