@@ -76,7 +76,7 @@ def run(argv: Sequence[str]) -> RunDir:
     )
     beta = arguments.training.beta if trainer.plain else None
     trainer.add_callback(RunLog(directory, beta, hashes=arguments.health.checkpoint_hashes))
-    train(directory, trainer, len(pairs), arguments.health)
+    train(directory, trainer, len(pairs), arguments)
     return publish(directory, arguments)
 
 

@@ -55,7 +55,7 @@ def run(argv: Sequence[str]) -> RunDir:
         peft_config=adapters(arguments.model),
     )
     trainer.add_callback(RunLog(directory, None, hashes=arguments.health.checkpoint_hashes))
-    train(directory, trainer, len(rows), arguments.health)
+    train(directory, trainer, len(rows), arguments)
     return publish(directory, arguments)
 
 

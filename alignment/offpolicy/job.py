@@ -30,12 +30,13 @@ def train_on(arguments: Arguments, method: str, choose: Choice, objective: Objec
     Raises:
         CodealignError: For data or models that cannot be used.
     """
+    from alignment.cards import publish
     from alignment.offpolicy.trainer import CandidateTrainer
     from alignment.preference.runlog import RunLog
 
     directory = open_run(arguments, method)
     if directory.finished:
-        return directory
+        return publish(directory, arguments)
     options, script = arguments.options, arguments.script
     found, left_out = load_candidates(
         script.dataset_name, script.dataset_train_split, kl_coef=options.kl_coef
@@ -67,6 +68,6 @@ def train_on(arguments: Arguments, method: str, choose: Choice, objective: Objec
             },
         )
         print(f"{len(kept)} of {len(answers)} scored answers are trained on", file=sys.stderr)
-    trainer.add_callback(RunLog(directory, None))
-    train(directory, trainer, sum(len(entry.rewards) for entry in chosen))
-    return directory
+    trainer.add_callback(RunLog(directory, None, hashes=arguments.health.checkpoint_hashes))
+    train(directory, trainer, sum(len(entry.rewards) for entry in chosen), arguments)
+    return publish(directory, arguments)

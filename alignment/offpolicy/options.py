@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from alignment.preference.arguments import Arguments
+from alignment.preference.options import ScheduleOptions
 from codegen_eval.errors import CodealignError, unknown
 
 IMITATIONS = ("sum", "token_mean")
@@ -16,7 +17,7 @@ _READ = frozenset({"max_length"})
 
 
 @dataclass
-class OffPolicyOptions:
+class OffPolicyOptions(ScheduleOptions):
     """What both methods take."""
 
     append_eos: bool = field(default=True, metadata={"help": "Whether answers end with the end token."})

@@ -12,7 +12,6 @@ from typing import Any
 
 from alignment.cli import guarded
 from alignment.health.options import NAMES as HEALTH_OPTIONS
-from alignment.health.options import HealthOptions
 from alignment.preference.arguments import Arguments
 from alignment.processes import end_with_launcher
 from alignment.train_command import STATUS_FILE
@@ -56,14 +55,14 @@ def open_run(arguments: Arguments, command: str) -> RunDir:
         return RunDir.open(path, command, identity, overwrite=arguments.overwrite, inputs=inputs)
 
 
-def train(directory: RunDir, trainer: Any, rows: int, health: HealthOptions | None = None) -> None:
+def train(directory: RunDir, trainer: Any, rows: int, arguments: Arguments) -> None:
     """Trains, or goes on from the last whole checkpoint, and saves the model.
 
     Args:
         directory: The run directory.
         trainer: A trainer of ours.
         rows: Number of rows of the data before long ones were dropped.
-        health: What is watched.
+        arguments: What the command was told: schedule, health.
 
     Raises:
         CodealignError: For a full disk or too little memory, with what to do about it.
@@ -84,12 +83,12 @@ def train(directory: RunDir, trainer: Any, rows: int, health: HealthOptions | No
         vocabulary = trainer.model.config.get_text_config().vocab_size
         rows_at_once = CHUNK.get(trainer.args.device.type, CHUNK["cuda"]) // vocabulary
         announce(trainer, logit_rows=max(1, rows_at_once))
-    follow(trainer, trainer.options, directory.path)
+    follow(trainer, arguments.options, directory.path)
     checkpoint = resume_point(directory.path)
     with (
         full_disk_named(directory.path),
         memory_named(trainer.args),
-        watched(trainer, directory.path, health),
+        watched(trainer, directory.path, arguments.health),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model(str(directory.path / "model"))

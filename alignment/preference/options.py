@@ -12,7 +12,24 @@ CONFIDENCE = ("none", "label_smoothing", "win_prob")
 
 
 @dataclass
-class PreferenceOptions:
+class ScheduleOptions:
+    """Learning-rate schedules made from runs (docs/schedules.md)."""
+
+    lr_schedule_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "A schedule that `codealign refine-schedule` wrote; it replaces lr_scheduler_type and "
+            "the warm-up."
+        },
+    )
+    log_gradient_norms: bool = field(
+        default=False,
+        metadata={"help": "Write the L1 and L2 norm of every step's gradient to gradient_norms.jsonl."},
+    )
+
+
+@dataclass
+class PreferenceOptions(ScheduleOptions):
     """Options of preference training beside TRL's, for `--name value` and recipes."""
 
     loss_options: dict[str, Any] | str | None = field(
@@ -35,17 +52,6 @@ class PreferenceOptions:
             "help": "Folder for precomputed reference log-probabilities, shared by runs; "
             "default OUTPUT_DIR/reference."
         },
-    )
-    lr_schedule_file: str | None = field(
-        default=None,
-        metadata={
-            "help": "A schedule that `codealign refine-schedule` wrote; it replaces lr_scheduler_type and "
-            "the warm-up."
-        },
-    )
-    log_gradient_norms: bool = field(
-        default=False,
-        metadata={"help": "Write the L1 and L2 norm of every step's gradient to gradient_norms.jsonl."},
     )
 
     def __post_init__(self) -> None:
