@@ -71,7 +71,7 @@ def run(config: ReportConfig) -> RunDir:
 
     if config.before is None and (config.after or not (config.pairs or config.trees or config.thinking)):
         raise CodealignError(
-            "nothing to report on: give --before (and --after), --pairs, --trees or --thinking, or several"
+            "nothing to report on: give --before (and --after); --pairs, --thinking or --trees alone; several"
         )
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
     before = read_evaluation(config.before) if config.before else None

@@ -233,7 +233,7 @@ def test_two_hundred_clients_at_a_tiny_queue_lose_nothing_and_run_nothing_twice(
                 "id": str(number),
             }
         }
-        end = time.monotonic() + 90
+        end = time.monotonic() + 240  # on a machine that is busy with other things
         while time.monotonic() < end:
             status, headers, answer = made.ask("POST", "/v1/run", body, timeout=90)
             found[number].append((status, answer, headers.get("Retry-After")))
