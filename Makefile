@@ -31,7 +31,8 @@ test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an ou
 
 test-distributed: $(DISTRIBUTED)/.stamp ## several processes and hosts: launches, DeepSpeed, hangs, two hosts, Ray; 20 minutes
 	@OMP_NUM_THREADS=1 $(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
-		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment/launch $(ARGS)
+		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment/launch \
+		tests/alignment/health tests/alignment/onpolicy $(ARGS)
 
 $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 	@test -x $(DISTRIBUTED)/bin/python || $${PYTHON:-python3} -m venv $(DISTRIBUTED)

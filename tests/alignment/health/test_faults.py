@@ -105,7 +105,7 @@ def launch(out: Path, faults: dict[int, str]) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=280, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.distributed
 def test_two_hundred_steps_with_faults_end_and_the_log_accounts_for_each(tmp_path: Path) -> None:
     faults = planned()
     assert Counter(faults.values()) == dict.fromkeys(KINDS, 2)

@@ -63,7 +63,7 @@ for name in NAMES:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.distributed
 @pytest.mark.timeout(1500)  # two processes, on machines that may be busy
 def test_two_processes_end_in_the_weights_of_one(tmp_path: Path) -> None:
     from safetensors.torch import load_file
