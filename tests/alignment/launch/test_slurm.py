@@ -27,7 +27,7 @@ last=$((SLURM_JOB_NUM_NODES - 1))
 if [[ $1 == show ]]; then printf 'n%s\\n' $(seq 0 $last); else echo "scontrol $*" >> "$LOG"; fi
 """
 SAID = '#!/usr/bin/env bash\necho "$(basename "$0") $*" >> "$LOG"\nexit "${STATUS:-0}"\n'
-SERVER = '#!/usr/bin/env bash\necho "trl $*" >> "$LOG"\nexec sleep 30\n'
+SERVER = '#!/usr/bin/env bash\necho "trl $*" >> "$LOG"\nexec sleep 5 >/dev/null 2>&1\n'
 
 
 @pytest.fixture
