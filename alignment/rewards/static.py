@@ -8,6 +8,7 @@ form, not for sense: keep their weights small beside that of execution (docs/rew
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from codegen_eval.records import Problem
 STYLES = ("fenced", "program", "continuation", "tagged")
 
 
-class StaticCheck:
+class StaticCheck(ABC):
     """Finds each completion's program and looks at it.
 
     Args:
@@ -63,9 +64,9 @@ class StaticCheck:
         problems = self._problems.of(prompts, columns)
         return [float(self.holds(p, c)) for p, c in zip(problems, completions, strict=True)]
 
+    @abstractmethod
     def holds(self, problem: Problem, completion: Any) -> bool:
         """Whether the check holds."""
-        raise NotImplementedError
 
     def _statements(self, problem: Problem, completion: Any) -> list[ast.stmt]:
         """The program's statements; none where there is no program or it is not Python."""

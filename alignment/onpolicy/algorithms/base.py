@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ class TokenLoss:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-class Algorithm:
+class Algorithm(ABC):
     """A strategy: subclasses say how advantages are made, and more where they differ.
 
     Args:
@@ -93,9 +94,9 @@ class Algorithm:
         """Which rows may teach anything, (rows,): by default those whose reward is known."""
         return e.valid
 
+    @abstractmethod
     def advantages(self, e: Experience) -> Tensor:
         """Advantage of every token, (rows, tokens), no gradient; sets `e.returns` where there is a critic."""
-        raise NotImplementedError
 
     def loss(self, scores: Mapping[str, Tensor], part: Part) -> TokenLoss:
         """Losses of a part's tokens.
