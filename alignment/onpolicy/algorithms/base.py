@@ -80,7 +80,7 @@ class Algorithm(ABC):
         several = (o.num_ppo_epochs or 1) > 1 or o.num_mini_batches > 1
         return several or o.kl_coef > 0 or bool(o.importance_correction)
 
-    def check(self, given: Collection[str]) -> None:
+    def check(self, given: Collection[str]) -> None:  # noqa: B027 - most have nothing to refuse
         """Refuses options that do not fit this algorithm.
 
         Args:
