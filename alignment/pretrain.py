@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from alignment.tiny_coder.train import Pretrainer
 
 CHECKPOINT = "checkpoint.pt"
-TOKENIZER_SEQUENCES = 20_000
 
 
 class PretrainConfig(Config):
@@ -45,6 +44,8 @@ class PretrainConfig(Config):
     """Most tokens in a batch."""
     vocab_size: int = Field(1024, ge=258)
     """Entries of the tokenizer."""
+    tokenizer_sequences: int = Field(20_000, ge=1)
+    """Texts from which the tokenizer learns its entries."""
     matrix_lr: float = Field(0.02, gt=0)
     """Peak learning rate of Muon (matrices)."""
     other_lr: float = Field(0.003, gt=0)
@@ -106,7 +107,7 @@ def _tokenizer(config: PretrainConfig) -> PreTrainedTokenizerFast:
     from alignment.tiny_coder.tokenizer import train_tokenizer
     from codegen_eval.benchmarks.minipy.corpus import sequences
 
-    texts = sequences(config.mixture, config.seed, TOKENIZER_SEQUENCES, config.families)
+    texts = sequences(config.mixture, config.seed, config.tokenizer_sequences, config.families)
     return train_tokenizer((s.prompt + s.completion for s in texts), config.vocab_size)
 
 

@@ -88,7 +88,7 @@ class Problem:
     entry_point: str
     tests: tuple[Test, ...]
     canonical_solution: str
-    sizes: tuple[tuple[tuple[Any, ...], ...], ...] = ()
+    sizes: Sequence[tuple[tuple[Any, ...], ...]] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     graded: Callable[[Sandbox], Graded] | None = None
     oracle: Oracle | None = None

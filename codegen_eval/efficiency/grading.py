@@ -90,7 +90,9 @@ def yardstick(problem: Problem, box: Sandbox) -> Yardstick:
     """
     if not gradable(problem):
         raise CodealignError(f"{problem.task_id}: no graded inputs or no reference to time against")
-    graded = problem.graded(box) if problem.graded else Graded(problem.sizes, weights(len(problem.sizes)))
+    graded = (
+        problem.graded(box) if problem.graded else Graded(tuple(problem.sizes), weights(len(problem.sizes)))
+    )
     calls = [call for level in graded.levels for call in level]
     job = CallJob(problem.reference, problem.entry_point, calls, REFERENCE_LIMITS)
     (answers,) = box.answers([job])

@@ -215,10 +215,7 @@ class RunJob:
             while solution.frames and self.at < end and solution.reason != "output":
                 kind, number, body = solution.frames.popleft()
                 if kind not in wire.ANSWERS or number != self.order[self.at]:
-                    # What came with it does not count, and it counts even if the process has ended since.
-                    solution.frames.clear()
-                    solution.reason = solution.reason or "violation"
-                    worker.solutions.kill("violation")
+                    worker.solutions.condemn(solution)
                     break
                 answers.append((kind, body))
                 self.at += 1
@@ -244,9 +241,7 @@ class RunJob:
             kind, number, body = solution.frames.popleft()
             if kind in _OUTCOMES and number == index:
                 return linked.reported(kind, body), solution.mark() - before
-            solution.frames.clear()
-            solution.reason = solution.reason or "violation"
-            worker.solutions.kill("violation")
+            worker.solutions.condemn(solution)
         while not solution.over:
             yield
         return None
@@ -282,7 +277,7 @@ class RunJob:
         if solution.frames:
             kind, _, body = solution.frames.popleft()
             if kind != wire.BRANCHED or len(body) != 4:
-                worker.solutions.kill("violation")
+                worker.solutions.condemn(solution)
             else:
                 branch.status = struct.unpack("i", body)[0]
                 solution.grace_until = 0.0

@@ -89,8 +89,7 @@ def _converse(
     seen_over = False
     while not test.frames and not test.over:
         if solution.frames:  # it has nothing to say here
-            worker.solutions.kill("violation")
-            solution.frames.clear()
+            worker.solutions.condemn(solution)
         if solution.over and not seen_over:
             seen_over = True
             # The link is closed: a test that waits for an answer says so at once, and one that does not is
@@ -107,7 +106,7 @@ def _converse(
         if solution.reason == "output":
             pass
         elif solution.intruded():
-            worker.solutions.kill("violation")
+            worker.solutions.condemn(solution)
         elif kind != wire.GONE:
             return reported(kind, body)
         yield from _await_end(worker, solution)

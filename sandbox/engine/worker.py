@@ -192,6 +192,14 @@ class Cradle:
         except OSError:
             self.discard()
 
+    def condemn(self, offender: Session) -> None:
+        """End a process that said what it was not asked. What came with it does not count, and it counts
+        even if the process has ended since.
+        """
+        offender.frames.clear()
+        offender.reason = offender.reason or "violation"
+        self.kill("violation")
+
     def next_check(self) -> float:
         """When to look at the limits next."""
         live = [s.next_check for s in (self.session, self.branch) if s is not None and not s.over]

@@ -25,6 +25,7 @@ RECIPE = REPO / "recipes/tiny-coder/pretrain.yaml"
 FEW = {
     "families": ["has_over", "count_over", "keep_over"],
     "vocab_size": 600,
+    "tokenizer_sequences": 2_000,
     "log_steps": 5,
     "save_steps": 10,
 }

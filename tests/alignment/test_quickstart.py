@@ -26,7 +26,7 @@ from codegen_eval.runs import read_jsonl
 from tests.conftest import REPO
 
 SMALL = {"until": "pairs", "problems": 12, "programs": 4, "tests": 2}
-# Each kill costs the imports of all steps once more; continuous integration makes ten.
+# Each kill costs the imports of all steps once more; continuous integration makes six.
 KILLS = int(os.environ.get("CODEALIGN_KILLS", "4"))
 FLAGS = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
 

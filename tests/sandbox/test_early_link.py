@@ -12,6 +12,7 @@ LIMITS = Limits(cpu_seconds=0.4, wall_seconds=0.8, memory_mb=256)
 RIGHT = "def f(n): return n * n"
 ASKS = "def check(g):\n    assert g(2) == 4\n    assert g(3) == 9"
 NEVER_ASKS = "def check(g):\n    assert True"
+OUTLIVES = "import time\ndef check(g):\n    time.sleep(0.1)"  # the program's end has been seen when it passes
 SLOW = "import time\nend = time.process_time() + 0.25\nwhile time.process_time() < end: pass\n"
 
 
@@ -61,7 +62,7 @@ def test_the_time_of_loading_does_not_count_for_the_test(box, trusted):
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-@pytest.mark.parametrize("test", [ASKS, NEVER_ASKS])
+@pytest.mark.parametrize("test", [ASKS, NEVER_ASKS, OUTLIVES])
 @pytest.mark.parametrize(
     "words",
     [

@@ -69,7 +69,7 @@ def sequences(mixture: Mixture, seed: int, count: int, families: tuple[str, ...]
         families: Only these families; empty for all.
     """
     rng = Random(f"minipy/corpus/{seed}")
-    chosen = [task for task in tasks("train") if not families or task.family.name in families]
+    chosen = tasks("train", families)
     if not chosen:
         raise ValueError(f"no MiniPy family is named {', '.join(families)}")
     for _ in range(count):

@@ -13,6 +13,7 @@ from typing import Any
 
 Params = Mapping[str, Any]
 
+LEVELS = 4
 _LENGTHS = (0, 1, 2, 3, 4)
 _LENGTH_WEIGHTS = (8, 20, 32, 28, 12)
 _ALPHABET = "abcdefghiklmnoprst"

@@ -76,7 +76,7 @@ def test_right_and_slow_programs_pass_all_hidden_tests_and_wrong_ones_fail_one(s
         hidden = hidden_tests(task)
         assert len(hidden) >= 5
         for variant in task.variants():
-            failed = any(fails(task.function(variant.completion), test) for test in hidden)
+            failed = any(fails(task.function(variant.completion), t.args[0], t.expected) for t in hidden)
             assert failed == (variant.kind == "wrong"), (task.task_id, variant)
 
 
