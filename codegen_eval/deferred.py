@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 class Deferred(Sequence[T]):
     """A sequence of known length whose items cost too much to be made before anybody asks for one.
 
-    Equal to the tuple of its items, and pickled as that.
+    Equal to the tuple of its items.
 
     Args:
         length: How many items there will be; it is told without making them.
@@ -57,6 +57,3 @@ class Deferred(Sequence[T]):
 
     def __repr__(self) -> str:
         return repr(self.items())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (self.items(),)
