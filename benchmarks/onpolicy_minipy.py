@@ -7,6 +7,9 @@ what is measured are the hidden tests of other problems (`--eval-split tune` whi
 the quickstart's sampling, before and after, paired by problem. The starting model is always the shipped one;
 a seed decides prompts' order, samples and the evaluation's programs. Seeds run one after the other.
 
+With `--eff` and the method `remax-fast`, whose reward pays for speed, the programs are also scored by eff@1
+(robust procedure) and the two rewards compared, paired by problem.
+
 Every step is a run directory: stopped anywhere, the same command goes on. `table.md` and `curves.svg` (reward
 of the samples by step) appear in the folder.
 """
@@ -28,8 +31,14 @@ from codegen_eval.config import load_config
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir, read_jsonl
 
-METHODS = ("remax", "rloo", "ppo")
+METHODS = {"remax": "remax", "rloo": "rloo", "ppo": "ppo", "remax-fast": "remax"}
+"""What trains, by the recipe's name."""
+FAST, PLAIN = "remax-fast", "remax"
 HEADER = ("method", "seed", "reward", "KL", "cut", "pass@1", "difference", "slow share", "s a step")
+EFF_REPEATS = 3
+SPEED_HEADER = (
+    f"\n| seed | eff@1, {PLAIN} -> {FAST} | difference | pass@1 | difference |\n" + "|---" * 5 + "|\n"
+)
 EDGE = 5
 """Steps at either end whose rewards are averaged for the table."""
 
@@ -47,12 +56,30 @@ def evaluated(out: Path, name: str, model: str, seed: int, given: argparse.Names
     return dict(chain.evaluate(name, model)[1].read_json("results.json"))
 
 
+def graded(out: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """eff@1 of the programs that `evaluated` drew into the folder."""
+    from codegen_eval.commands import eval as eval_command
+
+    config = eval_command.EvalConfig(
+        out=out / "after-eff",
+        benchmark="minipy",
+        split=given.eval_split,
+        samples=out / "after-samples/programs.jsonl",
+        eff="robust",
+        repeats=EFF_REPEATS,
+        efficiency=False,
+        workers=given.workers,
+        model=out.name,
+    )
+    return dict(eval_command.run(config).read_json("results.json"))
+
+
 def trained(out: Path, method: str, seed: int, overrides: Sequence[str]) -> Path:
     """Trains in a process of its own, or takes up what is there; the run directory."""
     if not RunDir(out).finished:
         asked = ["--model_name_or_path", str(model_path("tiny-coder")), "--output_dir", str(out)]
         asked += ["--seed", str(seed), *overrides]
-        if status := launch(method, recipe_path(f"tiny-coder/{method}.yaml"), asked):
+        if status := launch(METHODS[method], recipe_path(f"tiny-coder/{method}.yaml"), asked):
             raise CodealignError(
                 f"{method}, seed {seed}, ended with status {status}; its message stands above"
             )
@@ -82,6 +109,16 @@ def line(method: str, seed: int, rows: Rows, compared: Mapping[str, Mapping[str,
     ]
 
 
+def speed_line(seed: int, compared: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row of the second table: what pay for speed brought over the run without it."""
+    cells = [str(seed)]
+    for name in ("eff@1", "pass@1"):
+        row = compared[name]
+        cells.append(f"{row['before']:.3f} -> {row['after']:.3f}")
+        cells.append(f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
+    return f"| {' | '.join(cells)} |\n"
+
+
 def curves(found: Mapping[tuple[str, int], Rows], target: Path) -> None:
     """Reward of the samples by step: a panel a method, a line a seed."""
     methods = list(dict.fromkeys(method for method, _ in found))
@@ -102,8 +139,10 @@ def measure(given: argparse.Namespace) -> str:
     """Runs, or takes up, everything; the table as Markdown."""
     lines = [list(HEADER), ["---"] * len(HEADER)]
     found: dict[tuple[str, int], Rows] = {}
+    speed = ""
     for seed in given.seeds:
         folder = given.out / f"seed-{seed}"
+        efficient: dict[str, dict[str, Any]] = {}
         before = evaluated(folder, "before", str(model_path("tiny-coder")), seed, given)
         for method in given.methods:
             out = folder / method
@@ -112,8 +151,12 @@ def measure(given: argparse.Namespace) -> str:
             found[method, seed] = steps(run)
             lines.append(line(method, seed, found[method, seed], compare(before, after)))
             print(" | ".join(lines[-1]), file=sys.stderr, flush=True)
+            if given.eff:
+                efficient[method] = graded(out, given)
+        if {PLAIN, FAST} <= efficient.keys():
+            speed += speed_line(seed, compare(efficient[PLAIN], efficient[FAST]))
     curves(found, given.out / "curves.svg")
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + (speed and SPEED_HEADER + speed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,7 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["remax", "rloo", "ppo"])
+    parser.add_argument("--eff", action="store_true", help="eff@1 as well; slower")
     parser.add_argument("--eval-split", default="test", help="tune while settings are chosen")
     parser.add_argument("--eval-samples", type=int, help="instead of the quickstart's")
     parser.add_argument("--workers", type=int, help="processes of the evaluations")
