@@ -192,14 +192,15 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     packed = np.ascontiguousarray(np.packbits(matrix, axis=1))
     width = packed.shape[1]
     keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
-    distinct = dict.fromkeys(keys)
-    if len(distinct) == len(keys):
+    smallest: dict[bytes, int] = {}
+    first_of = [smallest.setdefault(key, i) for i, key in enumerate(keys)]
+    if len(smallest) == len(keys):
         every = np.arange(len(keys))
         return ConsensusSets(every, every, matrix)
-    place = dict(zip(distinct, range(len(distinct)), strict=True))
-    set_of = np.fromiter(map(place.__getitem__, keys), dtype=np.intp, count=len(keys))
-    # Sets are numbered as they appear, so a set's first member is where the numbers reach a new height.
-    first = np.searchsorted(np.maximum.accumulate(set_of), np.arange(len(place)))
+    first = np.fromiter(smallest.values(), dtype=np.intp, count=len(smallest))
+    number = np.empty(len(keys), dtype=np.intp)  # of the set, at its first member
+    number[first] = np.arange(len(first))
+    set_of = number[first_of]
     return ConsensusSets(first, set_of, matrix[first])
 
 
