@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> RunDir:
         config.max_steps, config.prompts_per_step, config.prefix_steps, config.micro_rows, config.seed
     )
     from alignment.mrt.config import load_policy, prover_of, questions_of
-    from alignment.mrt.job import CHECKPOINT, conclude, fresh, open_run, rewind
+    from alignment.mrt.job import conclude, fresh, open_run, rewind, take_up
     from alignment.mrt.rl_steps import prefixes_from, train_steps
 
     questions = questions_of(config)
@@ -78,8 +78,8 @@ def run(argv: Sequence[str]) -> RunDir:
     model, tokenizer = load_policy(config)
     prover, updates = prover_of(config, model, tokenizer), fresh(config, model)
     block: list[Prefix] = []
-    if (directory.path / CHECKPOINT).exists():
-        more = updates.load(directory.path / CHECKPOINT)
+    more = take_up(directory, updates)
+    if more is not None:
         block = prefixes_from(more["block"], questions)
         print(f"going on after {updates.steps} updates", file=sys.stderr)
     rewind(directory, 0, updates.steps)
@@ -103,7 +103,7 @@ def _after(config: MRTRLConfig, directory: RunDir) -> Any:
                 file=sys.stderr,
             )
         if updates.steps % config.save_steps == 0 and updates.steps < config.max_steps:
-            save(directory, updates, block=plain_prefixes(block))
+            save(directory, updates, updates.steps, block=plain_prefixes(block))
 
     return after
 

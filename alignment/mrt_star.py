@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> RunDir:
     config = MRTStarConfig.parse(argv, prog="alignment.mrt_star", description=DESCRIPTION)
     options = _options(config)
     from alignment.mrt.config import load_policy, questions_of
-    from alignment.mrt.job import CHECKPOINT, conclude, fresh, open_run, rewind, save
+    from alignment.mrt.job import conclude, fresh, open_run, rewind, save, take_up
 
     questions = questions_of(config)
     directory = open_run(config, "mrt_star")
@@ -66,15 +66,15 @@ def run(argv: Sequence[str]) -> RunDir:
         return directory
     model, tokenizer = load_policy(config)
     updates, first, recent = fresh(config, model), 0, []
-    if (directory.path / CHECKPOINT).exists():
-        more = updates.load(directory.path / CHECKPOINT)
+    more = take_up(directory, updates)
+    if more is not None:
         first, recent = more["round"], more["recent"]
         print(f"going on in round {first + 1} after {updates.steps} updates", file=sys.stderr)
     rewind(directory, first, updates.steps)
     for number in range(first, config.rounds):
         _round(config, options, directory, updates, tokenizer, questions, number, recent)
         updates, recent = fresh(config, model), []
-        save(directory, updates, round=number + 1, recent=[])
+        save(directory, updates, (number + 1) * config.max_steps, round=number + 1, recent=[])
     conclude(directory, model, tokenizer, config.rounds, 0)
     return directory
 
@@ -136,7 +136,8 @@ def _round(
             directory.log(round=number, step=made.steps, loss=sum(recent) / len(recent))
             recent.clear()
         if made.steps % config.save_steps == 0 and made.steps < config.max_steps:
-            save(directory, made, round=number, recent=list(recent))
+            done = number * config.max_steps + made.steps
+            save(directory, made, done, round=number, recent=list(recent))
 
     finetune(
         updates,

@@ -68,7 +68,10 @@ class RunDir:
             _make(path)
             _lock(path)
             for leftover in path.glob(f"{TEMPORARY}*"):
-                leftover.unlink()
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
             before = run._found(command)
             if before is not None and overwrite:
                 run._clear()

@@ -6,7 +6,6 @@ Dropout stays off, so that an update depends on weights, rows and optimiser stat
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +122,7 @@ class Updates:
         return value
 
     def save(self, path: Path, **more: Any) -> None:
-        """Writes trained weights, optimiser, number of updates and `more` in one step."""
+        """Writes trained weights, optimiser, number of updates and `more`, into a folder not yet whole."""
         weights = dict(self.model.named_parameters())
         state = {
             "weights": {name: weights[name].detach() for name in self.names},
@@ -131,12 +130,7 @@ class Updates:
             "steps": self.steps,
             "more": more,
         }
-        part = path.with_name(f".tmp.{path.name}")
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        torch.save(state, path)
 
     def load(self, path: Path) -> dict[str, Any]:
         """Takes up what `save` wrote; gives its `more`.

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from alignment.health.options import NAMES as HEALTH_OPTIONS
 from alignment.onpolicy.options import OnPolicyConfig, OnPolicyOptions, check_numbers
 from alignment.preference.arguments import Arguments
 from alignment.preference.arguments import parse as read
@@ -21,6 +22,7 @@ _NOT_IDENTITY = frozenset(
     {
         *("output_dir", "logging_steps", "save_steps", "save_total_limit", "report_to", "completions_steps"),
         *("reward_retries", "max_failed_rewards", "failed_rewards_window"),
+        *HEALTH_OPTIONS,
     }
 )
 _SCRIPT = frozenset({"dataset_name", "dataset_train_split"})
@@ -59,10 +61,11 @@ def parse(argv: Sequence[str], algorithm: str) -> Arguments:
 
 def _check_known(given: dict[str, Any]) -> None:
     """Refuses keys that TRL's script and model options have, but that nothing here would read."""
-    ours = {field.name for cls in (OnPolicyConfig, OnPolicyOptions) for field in fields(cls)}
+    known = {field.name for cls in (OnPolicyConfig, OnPolicyOptions) for field in fields(cls)}
+    known |= {*_SCRIPT, *_MODEL, *HEALTH_OPTIONS} - {"peak_tflops"}  # generation has no utilisation
     for key in given:
-        if key not in ours | _SCRIPT | _MODEL and not key.startswith("lora_"):
-            raise unknown("config key of on-policy training", key, sorted(ours | _SCRIPT | _MODEL))
+        if key not in known and not key.startswith("lora_"):
+            raise unknown("config key of on-policy training", key, sorted(known))
 
 
 def run(argv: Sequence[str], command: str) -> RunDir:
@@ -76,21 +79,31 @@ def run(argv: Sequence[str], command: str) -> RunDir:
         CodealignError: For options, prompts, models or rewards that cannot be used; a full disk.
     """
     arguments = parse(argv, command)
-    from alignment.onpolicy import checkpoint
+    from alignment.health.attach import resume_point
+    from alignment.health.checkpoints import step_of
+    from alignment.health.loops import watching
     from alignment.rewards.protocol import close
 
     directory = _open(arguments, command)
     if directory.finished:
         return directory
     trainer, dropped = build(arguments, directory)
-    resume = checkpoint.newest_whole(directory.path)
+    resume = resume_point(directory.path)
     if trainer.accelerator.is_main_process:
-        trainer.callbacks[0].go_on_from(
-            0 if resume is None else int(resume.name.removeprefix(checkpoint.PREFIX))
-        )
+        trainer.callbacks[0].go_on_from(0 if resume is None else step_of(resume))
+    processes = trainer.accelerator
     try:
-        with full_disk_named(directory.path), _memory_named(arguments.training, arguments.options):
-            state = trainer.train(resume)
+        with (
+            full_disk_named(directory.path),
+            _memory_named(arguments.training, arguments.options),
+            watching(
+                directory.path,
+                arguments.health,
+                rank=processes.process_index,
+                world=processes.num_processes,
+            ) as watch,
+        ):
+            state = trainer.train(resume, watch)
             trainer.save_model(directory.path / "model")
     finally:
         close(trainer.calls.reward)

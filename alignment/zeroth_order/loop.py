@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from alignment.health.checkpoints import newest_usable
 from alignment.zeroth_order.estimators import Values
 from alignment.zeroth_order.snapshots import load_snapshot, save_snapshot
 from alignment.zeroth_order.steplog import Step, StepLog
@@ -135,6 +136,9 @@ def _ignore(_: Step) -> None:
 def _take_up(folder: Path, trainer: ZerothOrder, steps: Sequence[Step]) -> None:
     if not steps:
         return
+    if _place()[0] == 0:
+        newest_usable(folder, most=len(steps))  # a torn one is said, and out of the way
+    _together()
     trainer.done = load_snapshot(folder, trainer.weights, len(steps))
     begun = trainer.done
     how = f"{'a snapshot and ' if begun else ''}{len(steps) - begun} replayed"

@@ -260,8 +260,10 @@ def test_killed_while_it_starts_or_clears_it_is_still_ours(tmp_path: Path) -> No
     run.mkdir()
     (run / ".tmp.protocol.json").write_text('{"form')
     (run / ".lock").touch()
+    (run / ".tmp.model").mkdir()
+    (run / ".tmp.model/weights").write_text("ha")
     opened(run)
-    assert not (run / ".tmp.protocol.json").exists()
+    assert {path.name for path in run.glob(".tmp.*")} == set()
 
 
 def test_a_torn_line_of_the_log_is_dropped(tmp_path: Path) -> None:

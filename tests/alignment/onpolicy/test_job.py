@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from alignment import ppo, remax, rloo
+from alignment.health.checkpoints import newest_whole, step_of
+from alignment.health.loops import drop_rows_after
 from alignment.onpolicy.job import longest_prompt
 from alignment.onpolicy.options import OnPolicyOptions
 from alignment.onpolicy.prompts import encode_rows, load_rows
-from alignment.onpolicy.runlog import _cut
 from codegen_eval.errors import CodealignError
 from tests.alignment import tiny
 from tests.conftest import REPO
@@ -131,7 +132,7 @@ def test_long_prompts_are_left_out_and_counted_and_none_left_is_an_error() -> No
 def test_rows_after_the_checkpoint_are_made_again_and_not_twice(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "rew')
-    _cut(path, 2)
+    drop_rows_after(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
@@ -174,14 +175,19 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(
     env = {**os.environ, "PYTHONPATH": str(REPO)}
     killed = subprocess.Popen(command, cwd=REPO, env=env, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
-    while not (folder / "killed/checkpoint-4/manifest.json").exists():
+    while not (folder / "killed/checkpoint-4/complete").exists():
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
+    newest = newest_whole(folder / "killed")
+    assert newest is not None
+    os.truncate(newest / "optimizer.pt", 1000)
     again = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "step 2/8" not in again.stderr and "step 8/8" in again.stderr
+    assert f"{newest.name} is torn (optimizer.pt: 1000 bytes" in again.stderr
+    assert f"checkpoint-{step_of(newest) - 2} is used" in again.stderr
     weights = [(folder / name / "model/model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1] != (folder / "model/model.safetensors").read_bytes()
     rows = [

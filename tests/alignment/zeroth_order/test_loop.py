@@ -94,15 +94,17 @@ def test_a_snapshot_spares_the_replay_and_a_torn_one_is_passed_over(
     with pytest.raises(Killed):
         go(tmp_path / "a", 54)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert [path.name for path in (tmp_path / "a").glob("weights-*")] == ["weights-00000004.safetensors"]
+    assert [path.name for path in (tmp_path / "a").glob("checkpoint-*")] == ["checkpoint-4"]
     capsys.readouterr()
     again, _ = go(tmp_path / "a")
     assert "going on after 6 steps: a snapshot and 2 replayed" in capsys.readouterr().err
-    snapshot = tmp_path / "b/weights-00000004.safetensors"
-    snapshot.write_bytes(snapshot.read_bytes()[:-9])
+    snapshot = tmp_path / "b/checkpoint-4/weights.safetensors"
+    content = snapshot.read_bytes()
+    snapshot.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # one bit, which no format would see
     torn, _ = go(tmp_path / "b")
     said = capsys.readouterr().err
-    assert "weights-00000004.safetensors is broken" in said and "after 6 steps: 6 replayed" in said
+    assert "checkpoint-4 is torn (weights.safetensors: its content" in said and "none before it" in said
+    assert "after 6 steps: 6 replayed" in said
     assert equal(state(whole), state(again)) and equal(state(whole), state(torn))
 
 
