@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 
 from alignment.health.checkpoints import newest_usable, prune, save_whole
+from alignment.health.loops import Watch
 from alignment.mrt.config import MRTTrainConfig
 from alignment.mrt.updates import Updates
 from alignment.preference.job import full_disk_named
@@ -47,20 +48,22 @@ def fresh(config: MRTTrainConfig, model: Any) -> Updates:
     )
 
 
-def save(directory: RunDir, updates: Updates, done: int, **more: Any) -> None:
+def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: Any) -> None:
     """Writes a checkpoint.
 
     Args:
         directory: The run directory.
         updates: Their state.
         done: Updates of all rounds, the checkpoint's number.
+        watch: Of the run's health.
         more: Plain values, for `take_up` to give back.
 
     Raises:
         CodealignError: For a full disk; the checkpoint before stays.
     """
-    with full_disk_named(directory.path):
-        save_whole(directory.path / f"checkpoint-{done}", lambda folder: updates.save(folder / STATE, **more))
+    target = directory.path / f"checkpoint-{done}"
+    with full_disk_named(directory.path), watch.saving(done) as hashes:
+        save_whole(target, lambda folder: updates.save(folder / STATE, **more), hashes=hashes)
         prune(directory.path, KEPT)
 
 

@@ -30,6 +30,9 @@ _MODEL = frozenset(
     {"model_name_or_path", "dtype", "attn_implementation", "use_peft", "use_rslora", "use_dora"}
 )
 
+_KNOWN = {field.name for cls in (OnPolicyConfig, OnPolicyOptions) for field in fields(cls)}
+_KNOWN |= {*_SCRIPT, *_MODEL, *HEALTH_OPTIONS} - {"peak_tflops"}  # generation has no utilisation
+
 
 def parse(argv: Sequence[str], algorithm: str) -> Arguments:
     """Reads recipe and flags; options that nobody set are the algorithm's.
@@ -45,9 +48,11 @@ def parse(argv: Sequence[str], algorithm: str) -> Arguments:
     from alignment.onpolicy.algorithms import ALGORITHMS
     from alignment.onpolicy.algorithms.base import resolved
 
-    arguments = read(argv, OnPolicyConfig, OnPolicyOptions)
+    arguments = read(argv, OnPolicyConfig, OnPolicyOptions, _takes)
     options, given = arguments.options, arguments.given
-    _check_known(given)
+    for key in given:
+        if not _takes(key):  # of TRL's script and model options, which nothing here would read
+            raise unknown("config key of on-policy training", key, sorted(_KNOWN))
     if "algorithm" not in given:
         options.algorithm = algorithm
     if options.algorithm not in ALGORITHMS:
@@ -59,13 +64,8 @@ def parse(argv: Sequence[str], algorithm: str) -> Arguments:
     return arguments
 
 
-def _check_known(given: dict[str, Any]) -> None:
-    """Refuses keys that TRL's script and model options have, but that nothing here would read."""
-    known = {field.name for cls in (OnPolicyConfig, OnPolicyOptions) for field in fields(cls)}
-    known |= {*_SCRIPT, *_MODEL, *HEALTH_OPTIONS} - {"peak_tflops"}  # generation has no utilisation
-    for key in given:
-        if key not in known and not key.startswith("lora_"):
-            raise unknown("config key of on-policy training", key, sorted(known))
+def _takes(key: str) -> bool:
+    return key in _KNOWN or key.startswith("lora_")
 
 
 def run(argv: Sequence[str], command: str) -> RunDir:

@@ -12,12 +12,14 @@ from codegen_eval.errors import CodealignError
 WEIGHTS = "weights.safetensors"
 
 
-def save_snapshot(folder: Path, weights: Sequence[Weight], step: int) -> Path:
+def save_snapshot(folder: Path, weights: Sequence[Weight], step: int, *, hashes: bool = True) -> Path:
     """Writes the weights as they are after `step` steps, whole or not at all, then removes older ones."""
     from safetensors.torch import save_file
 
     matrices = {weight.name: weight.matrix for weight in weights}
-    target = save_whole(folder / f"checkpoint-{step}", lambda part: save_file(matrices, str(part / WEIGHTS)))
+    target = save_whole(
+        folder / f"checkpoint-{step}", lambda part: save_file(matrices, str(part / WEIGHTS)), hashes=hashes
+    )
     prune(folder, 1)
     return target
 

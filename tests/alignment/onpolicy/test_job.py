@@ -16,7 +16,9 @@ import yaml
 
 from alignment import ppo, remax, rloo
 from alignment.health.checkpoints import newest_whole, step_of
+from alignment.health.events import read_events
 from alignment.health.loops import drop_rows_after
+from alignment.health.restart import HANG_STATUS, restarting
 from alignment.onpolicy.job import longest_prompt
 from alignment.onpolicy.options import OnPolicyOptions
 from alignment.onpolicy.prompts import encode_rows, load_rows
@@ -68,6 +70,8 @@ def test_options_that_nobody_set_are_the_algorithms() -> None:
         (["--use_vllm", "true", "--vllm_engine", "3"], "must be a mapping"),
         (["--vllm_engine", '{"seed": 1}'], "belongs to use_vllm"),
         (["--vf_coef", "0.3"], "does nothing in remax"),
+        (["--hang_timeout=-1"], "--hang_timeout must be"),
+        (["--peak_tflops", "3"], "config key of on-policy training 'peak_tflops'"),
     ],
 )
 def test_what_a_recipe_may_not_say_is_refused(flags: list[str], message: str) -> None:
@@ -203,3 +207,50 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(
     capsys.readouterr()
     assert ppo.run([*arguments, str(folder / "whole")]).finished
     assert "step" not in capsys.readouterr().err, "a finished run is not trained again"
+
+
+_HANGS = """
+import sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from alignment import ppo
+from alignment.rewards.registry import REWARDS
+marker = Path(sys.argv[1])
+
+@REWARDS.register("hangs_once")
+def make():
+    def reward_that_hangs_once(completions, trainer_state, **columns):
+        if trainer_state.global_step == 3 and not marker.exists():
+            marker.touch()
+            time.sleep(1e6)
+        return [float(len(text)) for text in completions]
+    return reward_that_hangs_once
+
+sys.exit(ppo.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # two processes, on machines that may be busy
+def test_a_run_whose_reward_hangs_is_ended_with_stacks_and_started_again(
+    job: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--rewards", "hangs_once", "--max_steps", "4", "--hang_timeout", "20"]
+    words = [str(tmp_path / "marker"), *job[1], str(out), *flags]
+    env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    statuses = []
+
+    def run() -> int:
+        statuses.append(subprocess.run([sys.executable, "-c", _HANGS, *words], cwd=REPO, env=env).returncode)
+        return statuses[-1]
+
+    assert restarting(run, 1, out) == 0 and statuses == [HANG_STATUS, 0]
+    said = capfd.readouterr().err
+    assert "in reward_that_hangs_once" in said and "step 3, reward" in said
+    events = [event.kind for event in read_events(out / "health")]
+    assert events == ["hang", "ended", "restart"]
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "step" in row][:4] == [1, 2, 3, 4]
+    assert (out / "finished.json").exists()

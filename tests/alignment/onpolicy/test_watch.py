@@ -45,8 +45,8 @@ def made(folder: Path, reward: Any = count_b, **loop: Any) -> tuple[Any, Weights
     seen = Weights()
     settings = {"max_steps": 6, "save_steps": 2, **loop}
     t = trainer(
-        "ppo", reward, rows=4, passes=1, prompts=PROMPTS, tokenizer=Decoded(), num_ppo_epochs=2, folder=folder,
-        callbacks=[seen], loop=settings,
+        "ppo", reward, rows=4, passes=1, prompts=PROMPTS, tokenizer=Decoded(), num_ppo_epochs=2,
+        folder=folder, callbacks=[seen], loop=settings,
     )  # fmt: skip
     return t, seen
 
