@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,3 +172,9 @@ def main(argv: Sequence[str]) -> int:
     print((directory.path / "table.md").read_text(encoding="utf-8"))
     print(f"curves: {directory.path}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,3 +72,9 @@ def card(
     if push_to_hub is not None:
         push_folder(folder, push_to_hub, "model", f"codealign train {command}", private=private, hub=hub)
     return path
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

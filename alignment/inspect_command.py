@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -158,3 +159,9 @@ def main(argv: Sequence[str]) -> int:
     config = InspectConfig.parse(arguments, prog="codealign inspect-data", description=DESCRIPTION)
     run(config, Console(highlight=False))
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

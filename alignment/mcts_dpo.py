@@ -265,3 +265,9 @@ def main(argv: Sequence[str]) -> int:
     directory = run(config)
     print(f"model: {directory.read_json('results.json')['model']}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -44,10 +44,11 @@ def run(argv: Sequence[str]) -> RunDir:
     """
     arguments = parse(argv)
     from alignment.cards import publish, write_card
+    from alignment.health.loops import watching
     from alignment.preference.job import full_disk_named, memory_named, open_run
     from alignment.zeroth_order.loop import train
     from alignment.zeroth_order.options import settings_of
-    from alignment.zeroth_order.trainer import ZerothOrder
+    from alignment.zeroth_order.trainer import PATIENCE, ZerothOrder
 
     _check_launch()
     directory = open_run(arguments, "mezo")
@@ -64,7 +65,16 @@ def run(argv: Sequence[str]) -> RunDir:
     with full_disk_named(directory.path), memory_named(limits), _objective(arguments) as made:
         objective, model, tokenizer, rows = made
         trainer = ZerothOrder(model, settings_of(training, arguments.options), training.seed)
-        found = train(directory, trainer, objective, _plan(arguments, len(objective)), rows)
+        plan = _plan(arguments, len(objective))
+        # Steps without a factor are nothing new here: the trainer gives up by itself, later than the guard.
+        with watching(
+            directory.path,
+            arguments.health,
+            rank=training.process_index,
+            world=training.world_size,
+            patience=PATIENCE + 1,
+        ) as watch:
+            found = train(directory, trainer, objective, plan, rows, watch)
         if training.process_index == 0:
             model.save_pretrained(directory.path / "model")
             tokenizer.save_pretrained(directory.path / "model")

@@ -20,6 +20,7 @@ from alignment.mrt.config import MRTTrainConfig
 from codegen_eval.runs import RunDir
 
 if TYPE_CHECKING:
+    from alignment.health.loops import Watch
     from alignment.mrt.rl import Group, Prefix
     from alignment.mrt.updates import Updates
 
@@ -67,10 +68,12 @@ def run(argv: Sequence[str]) -> RunDir:
     plan = Plan(
         config.max_steps, config.prompts_per_step, config.prefix_steps, config.micro_rows, config.seed
     )
+    from alignment.health.loops import watching
     from alignment.mrt.config import load_policy, prover_of, questions_of
-    from alignment.mrt.job import CHECKPOINT, conclude, fresh, open_run, rewind
+    from alignment.mrt.job import conclude, fresh, open_run, rewind, take_up
     from alignment.mrt.rl_steps import prefixes_from, train_steps
 
+    health = config.health()
     questions = questions_of(config)
     directory = open_run(config, "mrt_rl")
     if directory.finished:
@@ -78,24 +81,37 @@ def run(argv: Sequence[str]) -> RunDir:
     model, tokenizer = load_policy(config)
     prover, updates = prover_of(config, model, tokenizer), fresh(config, model)
     block: list[Prefix] = []
-    if (directory.path / CHECKPOINT).exists():
-        more = updates.load(directory.path / CHECKPOINT)
+    more = take_up(directory, updates)
+    if more is not None:
         block = prefixes_from(more["block"], questions)
         print(f"going on after {updates.steps} updates", file=sys.stderr)
     rewind(directory, 0, updates.steps)
-    train_steps(prover, updates, questions, options, plan, block=block, after=_after(config, directory))
+    with watching(directory.path, health) as watch:
+        updates.allows = watch.allows
+        train_steps(
+            prover,
+            updates,
+            questions,
+            options,
+            plan,
+            block=block,
+            after=_after(config, directory, watch),
+            passes_over=watch.passes_over,
+        )
     conclude(directory, model, tokenizer, 0, updates.steps)
     return directory
 
 
-def _after(config: MRTRLConfig, directory: RunDir) -> Any:
+def _after(config: MRTRLConfig, directory: RunDir, watch: Watch) -> Any:
     """Logs and saves behind every step."""
     from alignment.mrt.job import save
     from alignment.mrt.rl_steps import figures_of, plain_prefixes
 
     def after(updates: Updates, block: Sequence[Prefix], groups: Sequence[Group], loss: float | None) -> None:
         told = figures_of(groups, loss)
-        if updates.steps % config.logging_steps == 0 or updates.steps == config.max_steps:
+        watch.step_done(updates.steps, config.max_steps, int(told["rollout_tokens"] or 0))
+        logged = updates.steps % config.logging_steps == 0 or updates.steps == config.max_steps
+        if logged and groups:
             directory.log(round=0, step=updates.steps, **told)
             print(
                 f"step {updates.steps}/{config.max_steps}  outcome {told['outcome']:.3f}  "
@@ -103,7 +119,7 @@ def _after(config: MRTRLConfig, directory: RunDir) -> Any:
                 file=sys.stderr,
             )
         if updates.steps % config.save_steps == 0 and updates.steps < config.max_steps:
-            save(directory, updates, block=plain_prefixes(block))
+            save(directory, updates, updates.steps, watch, block=plain_prefixes(block))
 
     return after
 

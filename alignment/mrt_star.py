@@ -9,6 +9,7 @@ kept), metrics.jsonl, `model/`. Killed anywhere, the same command goes on to the
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from alignment.mrt.config import MRTTrainConfig
 from codegen_eval.runs import RunDir
 
 if TYPE_CHECKING:
+    from alignment.health.loops import Watch
     from alignment.mrt.updates import Updates
 
 DESCRIPTION = "MRT (STaR): fine-tuning on traces chosen by their progress."
@@ -57,24 +59,28 @@ def run(argv: Sequence[str]) -> RunDir:
     """
     config = MRTStarConfig.parse(argv, prog="alignment.mrt_star", description=DESCRIPTION)
     options = _options(config)
+    from alignment.health.loops import watching
     from alignment.mrt.config import load_policy, questions_of
-    from alignment.mrt.job import CHECKPOINT, conclude, fresh, open_run, rewind, save
+    from alignment.mrt.job import conclude, fresh, open_run, rewind, save, take_up
 
+    health = config.health()
     questions = questions_of(config)
     directory = open_run(config, "mrt_star")
     if directory.finished:
         return directory
     model, tokenizer = load_policy(config)
     updates, first, recent = fresh(config, model), 0, []
-    if (directory.path / CHECKPOINT).exists():
-        more = updates.load(directory.path / CHECKPOINT)
+    more = take_up(directory, updates)
+    if more is not None:
         first, recent = more["round"], more["recent"]
         print(f"going on in round {first + 1} after {updates.steps} updates", file=sys.stderr)
     rewind(directory, first, updates.steps)
-    for number in range(first, config.rounds):
-        _round(config, options, directory, updates, tokenizer, questions, number, recent)
-        updates, recent = fresh(config, model), []
-        save(directory, updates, round=number + 1, recent=[])
+    with watching(directory.path, health) as watch:
+        for number in range(first, config.rounds):
+            _round(config, options, directory, updates, tokenizer, questions, number, recent, watch)
+            updates, recent = fresh(config, model), []
+            done = (number + 1) * config.max_steps
+            save(directory, updates, done, watch, round=number + 1, recent=[])
     conclude(directory, model, tokenizer, config.rounds, 0)
     return directory
 
@@ -101,6 +107,7 @@ def _round(
     questions: Sequence[Any],
     number: int,
     recent: list[float],
+    watch: Watch,
 ) -> None:
     """Samples and chooses what is not there yet, then makes the updates that are left."""
     from alignment.mrt.config import prover_of
@@ -130,13 +137,18 @@ def _round(
             file=sys.stderr,
         )
 
-    def after(made: Updates, loss: float) -> None:
-        recent.append(loss)
-        if made.steps % config.logging_steps == 0 or made.steps == config.max_steps:
+    before = number * config.max_steps
+    updates.allows = lambda loss, step: watch.allows(loss, before + step)
+
+    def after(made: Updates, loss: float | None) -> None:
+        watch.step_done(before + made.steps, config.rounds * config.max_steps)
+        if loss is not None and math.isfinite(loss):
+            recent.append(loss)
+        if recent and (made.steps % config.logging_steps == 0 or made.steps == config.max_steps):
             directory.log(round=number, step=made.steps, loss=sum(recent) / len(recent))
             recent.clear()
         if made.steps % config.save_steps == 0 and made.steps < config.max_steps:
-            save(directory, made, round=number, recent=list(recent))
+            save(directory, made, before + made.steps, watch, round=number, recent=list(recent))
 
     finetune(
         updates,
@@ -146,6 +158,7 @@ def _round(
         micro_rows=config.micro_rows,
         seed=seed,
         after=after,
+        passes_over=lambda step: watch.passes_over(before + step),
     )
 
 

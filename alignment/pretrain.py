@@ -2,7 +2,7 @@
 
     accelerate launch -m alignment.pretrain --config recipes/tiny-coder/pretrain.yaml --out runs/pretrain
 
-The run directory holds a checkpoint, metrics.jsonl and, at the end, `model/`, a folder that
+The run directory holds checkpoints, metrics.jsonl and, at the end, `model/`, a folder that
 `AutoModelForCausalLM` and `AutoTokenizer` load. Killed anywhere, the same command goes on from the last
 checkpoint and ends with the same weights.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from alignment.health.checkpoints import newest_usable, prune, save_whole
 from alignment.tiny_coder.data import Weights
 from alignment.tiny_coder.model import Architecture
 from codegen_eval.benchmarks.minipy.corpus import Mixture
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from alignment.tiny_coder.train import Pretrainer
 
-CHECKPOINT = "checkpoint.pt"
+STATE = "state.pt"
+KEPT = 2  # so that one is whole should the newest be torn
 
 
 class PretrainConfig(Config):
@@ -93,8 +95,9 @@ def run(config: PretrainConfig) -> RunDir:
     trainer = Pretrainer(
         model, schedule, matrix_lr=config.matrix_lr, other_lr=config.other_lr, bf16=config.bf16
     )
-    if (directory.path / CHECKPOINT).exists():
-        trainer.load(directory.path / CHECKPOINT)
+    checkpoint = newest_usable(directory.path)
+    if checkpoint is not None:
+        trainer.load(checkpoint / STATE)
         print(f"going on after {trainer.seen:,} tokens", file=sys.stderr)
     final = _train(config, trainer, tokenizer, directory)
     model.save_pretrained(directory.path / "model")
@@ -142,11 +145,16 @@ def _train(
                 print(f"{trainer.seen:>12,} tokens  loss {mean:.4f}  {rate:,.0f} tokens/s", file=sys.stderr)
                 recent = []
             if step % config.save_steps == 0:
-                trainer.save(directory.path / CHECKPOINT)
+                _save(directory, trainer)
         if trainer.position == len(batches):
             trainer.chunk, trainer.position = trainer.chunk + 1, 0
-    trainer.save(directory.path / CHECKPOINT)
+    _save(directory, trainer)
     return mean
+
+
+def _save(directory: RunDir, trainer: Pretrainer) -> None:
+    save_whole(directory.path / f"checkpoint-{trainer.seen}", lambda folder: trainer.save(folder / STATE))
+    prune(directory.path, KEPT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -298,3 +298,9 @@ def main(argv: Sequence[str]) -> int:
         arguments = ["--config", str(recipe_path("tiny-coder/quickstart.yaml")), *arguments]
     run(QuickstartConfig.parse(arguments, prog="codealign quickstart", description=DESCRIPTION))
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -123,3 +123,9 @@ def read_norms(source: Path, kind: str) -> list[float]:
 def _csv(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

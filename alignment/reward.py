@@ -12,15 +12,13 @@ stay, the one in work goes on from its last whole checkpoint.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment.cli import guarded
 from alignment.health.options import NAMES as HEALTH_OPTIONS
-from alignment.train_command import STATUS_FILE
+from alignment.preference.job import entry_point
 from codegen_eval.runs import RunDir
 
 if TYPE_CHECKING:
@@ -227,25 +225,13 @@ def _strange(members: Any, scales: Any, texts: list[tuple[str, str]], limit: int
     return np.stack([scales[name].apply(scores[:, j]) for j, name in enumerate(members)], axis=1)
 
 
-def _main(argv: Sequence[str]) -> int:
-    if not sys.stderr.isatty():
-        # Libraries' progress bars are noise in a log; ours are lines. Read when tqdm is imported.
-        os.environ.setdefault("TQDM_DISABLE", "1")
-    folder = run(argv)
-    if os.environ.get("RANK", "0") == "0":
-        print((folder / "report.md").read_text(encoding="utf-8"))
-        print(f"members: {folder / 'members'}")
-    return 0
+def _told(folder: Path) -> str:
+    return f"{(folder / 'report.md').read_text(encoding='utf-8')}\nmembers: {folder / 'members'}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `alignment.reward`; errors that a user can mend are one message."""
-    status = guarded(_main, list(sys.argv[1:] if argv is None else argv))
-    # A launcher makes every failure its own 1; `codealign train` wants ours.
-    if STATUS_FILE in os.environ and os.environ.get("RANK", "0") == "0":
-        with contextlib.suppress(OSError):
-            Path(os.environ[STATUS_FILE]).write_text(str(status))
-    return status
+    return entry_point(run, argv, _told)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import itertools
 import os
 import signal
@@ -72,10 +73,10 @@ main()
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line of `codealign train` and runs the job; returns its exit status."""
-    methods = "\n".join(f"  {name:<8} {text}" for name, text in METHODS.items())
+    table = "\n".join(f"  {name:<8} {text}" for name, text in METHODS.items())
     parser = argparse.ArgumentParser(
         prog="codealign train",
-        description=f"Trains by accelerate launch. Methods:\n{methods}",
+        description=f"Trains by accelerate launch. Methods:\n{table}",
         epilog="All other options override the recipe's keys, e.g. --learning_rate 1e-5.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -95,6 +96,10 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         help="start the job again up to N times when it fails for a reason that a restart can mend",
     )
+    methods = [word for word in argv if word in METHODS]
+    if methods and {"-h", "--help"} & set(argv):
+        parser.print_help()
+        return _method_help(methods[0])
     arguments, overrides = parser.parse_known_args(argv)
     options = {name: getattr(arguments, name) for name, *_ in LAUNCH_OPTIONS}
     return launch(
@@ -105,6 +110,20 @@ def main(argv: Sequence[str]) -> int:
         options={name: value for name, value in options.items() if value is not None},
         max_restarts=arguments.max_restarts,
     )
+
+
+def _method_help(method: str) -> int:
+    """Says what a method is and which options it takes, in this process."""
+    print(f"\n{method}:", flush=True)
+    try:
+        importlib.import_module(_module(method)).main(["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def _module(method: str) -> str:
+    return f"alignment.{method.replace('-', '_')}"
 
 
 def launch(
@@ -147,7 +166,7 @@ def launch(
         raise CodealignError(f"no such Accelerate configuration: {launcher}")
     flags = launcher_flags(launcher, options or {})
     command = [sys.executable, "-c", _LAUNCHER, "--quiet", "--config_file", str(launcher), *flags]
-    command += ["-m", f"alignment.{method.replace('-', '_')}", "--config", str(config), *overrides]
+    command += ["-m", _module(method), "--config", str(config), *overrides]
     # A restart goes on; it must not start anew.
     again = [word for word in command if word != "--overwrite"]
     commands = itertools.chain([command], itertools.repeat(again))
@@ -201,3 +220,9 @@ def _stop(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
 def _ended(process: subprocess.Popen[bytes], flags: int = 0) -> bool:
     """Waits for the process (or asks, with WNOHANG), unreaped: so its group's number stays taken."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | flags) is not None
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

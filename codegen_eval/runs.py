@@ -24,6 +24,7 @@ __all__ = ["RunDir", "read_jsonl", "write_jsonl"]
 
 PROTOCOL = "protocol.json"
 FINISHED = "finished.json"
+HEALTH = "health"  # where trainers write what they do and what happened to them (docs/health.md)
 _HIDDEN = (TEMPORARY, ".lock")
 _locks: dict[Path, int] = {}
 
@@ -68,7 +69,10 @@ class RunDir:
             _make(path)
             _lock(path)
             for leftover in path.glob(f"{TEMPORARY}*"):
-                leftover.unlink()
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
             before = run._found(command)
             if before is not None and overwrite:
                 run._clear()
@@ -190,16 +194,18 @@ class RunDir:
     def _continues(self, before: Mapping[str, Any], protocol: Mapping[str, Any]) -> bool:
         """Whether the run that lies here is the one that starts now.
 
-        False where it is another one that has made nothing yet: a command that was refused for a typing
-        error, say, must not bar its directory to the mended one.
+        False where it is another one that has made nothing yet, but notes of a trainer on its health: a
+        command that was refused for a typing error, say, must not bar its directory to the mended one.
         """
         keys = differing_keys(before, protocol)
         if not keys:
             _drop_torn_line(self.path / "metrics.jsonl")
             return True
         if all(
-            e.name in (PROTOCOL, "config.yaml") or e.name.startswith(_HIDDEN) for e in self.path.iterdir()
+            e.name in (PROTOCOL, "config.yaml", HEALTH) or e.name.startswith(_HIDDEN)
+            for e in self.path.iterdir()
         ):
+            shutil.rmtree(self.path / HEALTH, ignore_errors=True)
             return False
         self.close()
         raise CodealignError(

@@ -3,7 +3,7 @@
 A callback alone cannot keep a spoiled loss from the weights, so methods of the trainer are wrapped:
 `training_step` (tokens are counted, steps are passed over after a rewind), `compute_loss` (phase forward),
 the writer of checkpoints (phase save), and the accelerator's `backward` (phase backward, the loss is
-judged). Loops of their own call the same functions: `Monitor`, `phase`, `LossGuard`, `checkpoints`.
+judged). Loops of their own take `loops.watching`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import torch
 from transformers import TrainerCallback
 
 from alignment.compat import checkpoint_writer
-from alignment.health import guard as guards
-from alignment.health.checkpoints import newest_whole, seal, set_aside, step_of
+from alignment.health.checkpoints import newest_usable, seal
 from alignment.health.events import FOLDER
+from alignment.health.loops import Watch
 from alignment.health.mfu import model_flops_utilisation, peak_flops, token_flops
 from alignment.health.monitor import Monitor
 from alignment.health.options import HealthOptions
-from codegen_eval.errors import CodealignError
 
 
 @contextlib.contextmanager
@@ -66,13 +65,10 @@ def resume_point(root: Path) -> Path | None:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    state, found = PartialState(), [None]
-    if state.is_main_process:
-        torn: list[tuple[Path, str]] = []
-        newest = newest_whole(root, told=lambda path, reason: torn.append((path, reason)))
-        for path, reason in torn:
-            Health.tell_torn(root, path, reason)
-        found = [str(newest) if newest else None]  # type: ignore[list-item]
+    found: list[str | None] = [None]
+    if PartialState().is_main_process:
+        newest = newest_usable(root)
+        found = [str(newest) if newest else None]
     broadcast_object_list(found, from_process=0)
     return Path(found[0]) if found[0] else None
 
@@ -92,10 +88,7 @@ class Health(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainer: Any, monitor: Monitor, checkpoints: Path, *, notes: Path) -> None:
         self.trainer, self.monitor = trainer, monitor
-        self.checkpoints, self.notes = checkpoints, notes
-        options = monitor.options
-        self.guard = guards.LossGuard(options.on_nan, options.on_spike)
-        self.ranges = guards.skip_ranges(notes)
+        self.watch = Watch(monitor, checkpoints, notes)
         self.spoiled = False
         self.judged: Any = None
         self.saving = 0.0
@@ -130,7 +123,7 @@ class Health(TrainerCallback):  # type: ignore[misc]
 
     def _training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         number = self.trainer.state.global_step + 1
-        if guards.passed_over(number, self.ranges):
+        if self.watch.passes_over(number):
             self.spoiled = True
             return torch.zeros((), device=self.trainer.args.device)
         self._count(inputs)
@@ -154,12 +147,9 @@ class Health(TrainerCallback):  # type: ignore[misc]
         self.monitor.mark("backward")
         number = self.trainer.state.global_step + 1
         mean = self._mean(self.judged if self.judged is not None else loss.detach())
-        kind, action = self.guard.judge(mean)
-        self.monitor.loss = mean
-        if kind != "good":
-            self._answer(kind, action, mean, number)
+        allowed = self.watch.allows(mean, number)
         # With float16 the gradient scaler skips such an update itself, and needs to see it.
-        if action == "skip" and self.trainer.accelerator.scaler is None:
+        if not allowed and self.trainer.accelerator.scaler is None:
             self.spoiled = True
             return
         self.backward(loss, **more)
@@ -168,46 +158,6 @@ class Health(TrainerCallback):  # type: ignore[misc]
         """The loss's mean over all processes; not finite where one of them has none."""
         value = loss.float().mean().reshape(1).clone()
         return float(self.trainer.accelerator.reduce(value, "mean"))
-
-    def _answer(self, kind: str, action: str, loss: float, step: int) -> None:
-        facts = {"step": step, "loss": str(loss), "threshold": self.guard.threshold(), "action": action}
-        what = "is not finite" if kind == "nan" else f"jumped to {loss:.4g}"
-        if self.monitor.rank == 0:
-            self.monitor.event(kind, **facts)
-            print(f"step {step}: the loss {what}; {_DONE[action]}", file=sys.stderr, flush=True)
-        if action == "stop":
-            raise CodealignError(
-                f"step {step}: the loss {what}; stopped as --on_{kind} says. Whole checkpoints are kept: the "
-                f"same command with --on_{kind} skip or "
-                "rewind goes on"
-            )
-        if action == "rewind":
-            self._rewind(step)
-
-    def _rewind(self, step: int) -> None:
-        from accelerate.utils import broadcast_object_list
-
-        found = [0]
-        if self.monitor.rank == 0:
-            newest = newest_whole(self.checkpoints)
-            found = [step_of(newest) if newest else 0]
-        broadcast_object_list(found, from_process=0)
-        if self.monitor.rank == 0:
-            guards.note_rewind(self.notes, found[0], step)
-            self.monitor.event("rewind", step=step, checkpoint=found[0])
-        raise guards.Rewind(
-            f"back to step {found[0]}; the batches up to that of step {step} will be passed over. The same "
-            "command goes on (codealign train --max-restarts N does so by itself)"
-        )
-
-    @staticmethod
-    def tell_torn(root: Path, path: Path, reason: str) -> None:
-        """Says that a checkpoint is torn, notes it, and takes it out of the way."""
-        from alignment.health.events import record
-
-        run = next((p for p in (root, *root.parents) if (p / "protocol.json").exists()), root)
-        record(run / FOLDER, "rank_0", "torn_checkpoint", checkpoint=path.name, reason=reason)
-        set_aside(path, reason)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The batches are loaded."""
@@ -238,15 +188,8 @@ class Health(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint is written."""
-        seconds = time.monotonic() - self.saving
+        self.watch.saved(state.global_step, time.monotonic() - self.saving)
         self.monitor.mark("data")
-        if self.monitor.rank == 0 and seconds > self.monitor.options.slow_save_seconds:
-            self.monitor.event("slow_save", step=state.global_step, seconds=seconds)
-            print(
-                f"the checkpoint of step {state.global_step} took {seconds:.0f} s; a faster disk, or fewer "
-                "save_steps, would help",
-                file=sys.stderr,
-            )
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
@@ -287,11 +230,3 @@ class Health(TrainerCallback):  # type: ignore[misc]
             return given * 1e12
         device = self.trainer.args.device
         return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-
-
-_DONE = {
-    "warn": "it is trained on all the same (--on_nan, --on_spike)",
-    "skip": "the update is skipped",
-    "rewind": "the run goes back to the checkpoint before",
-    "stop": "the run stops",
-}

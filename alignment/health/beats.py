@@ -33,7 +33,8 @@ class Beat:
         state: One of `STATES`.
         step: Optimiser steps done.
         max_steps: Steps of the whole run; 0 where unknown.
-        phase: What it is in: setup, data, generate, reward, forward, backward, optimizer, save, eval.
+        phase: What it is in: setup, data, generate or rollout, reward, prepare,
+            forward, backward, optimizer, update, save, eval.
         still: Seconds since the last sign of progress.
         loss: The last one, of all ranks; None before the first.
         memory: Bytes of the process.

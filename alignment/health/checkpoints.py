@@ -2,8 +2,9 @@
 
 A trainer of transformers writes its checkpoint folder in place; `seal` then flushes every file to the disk
 and writes the manifest, `complete`, in one step. A folder without it was torn by a kill. Loops of their own
-take `save_whole`: temporary name, manifest, rename. Either way `newest_whole` finds the newest folder whose
-files are what the manifest says, and tells which newer ones are not.
+take `save_whole` (or `begin` and `finish`, where several processes write): temporary name, manifest, rename.
+Either way `newest_whole` finds the newest folder whose files are what the manifest says, and `newest_usable`
+says which newer ones are not and takes them out of the way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from alignment.health.events import FOLDER, record
 from codegen_eval.errors import CodealignError
 from codegen_eval.files import TEMPORARY, write_whole
 
@@ -82,15 +84,20 @@ def fault(folder: Path) -> str | None:
     return None
 
 
-def newest_whole(root: Path, *, told: Callable[[Path, str], None] | None = None) -> Path | None:
+def newest_whole(
+    root: Path, *, told: Callable[[Path, str], None] | None = None, most: int | None = None
+) -> Path | None:
     """The newest checkpoint below `root` that can be trusted; None where there is none.
 
     Args:
         root: Folder with `checkpoint-STEP` folders.
         told: Gets each newer checkpoint that cannot be trusted, and why.
+        most: Checkpoints of later steps than this are not looked at; None looks at all.
     """
     found = [path for path in root.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
     for path in sorted(found, key=step_of, reverse=True):
+        if most is not None and step_of(path) > most:
+            continue
         reason = fault(path)
         if reason is None:
             return path
@@ -99,11 +106,32 @@ def newest_whole(root: Path, *, told: Callable[[Path, str], None] | None = None)
     return None
 
 
-def set_aside(folder: Path, reason: str) -> None:
+def newest_usable(root: Path, *, most: int | None = None) -> Path | None:
+    """As `newest_whole`; torn checkpoints are said, noted among the run's events, and set aside.
+
+    Args:
+        root: As for `newest_whole`; the run directory, or a folder in it.
+        most: As for `newest_whole`.
+    """
+    torn: list[tuple[Path, str]] = []
+    newest = newest_whole(root, told=lambda path, reason: torn.append((path, reason)), most=most)
+    run = next((p for p in (root, *root.parents) if (p / "protocol.json").exists()), root)
+    for path, reason in torn:
+        record(run / FOLDER, "rank_0", "torn_checkpoint", checkpoint=path.name, reason=reason)
+        set_aside(path, reason, newest)
+    return newest
+
+
+def set_aside(folder: Path, reason: str, before: Path | None = None) -> None:
     """Takes an untrusted checkpoint out of the way, so that retention does not count it, and says so.
 
     One that was never finished is removed; one whose files changed after they were whole is kept as
     `torn-NAME`, for whoever wants to know why.
+
+    Args:
+        folder: The checkpoint.
+        reason: Why it is not trusted.
+        before: The one that is used in its place.
     """
     finished = (folder / WHOLE).exists()
     if finished:
@@ -113,11 +141,42 @@ def set_aside(folder: Path, reason: str) -> None:
     else:
         shutil.rmtree(folder, ignore_errors=True)
     print(
-        f"{folder.name} is torn ({reason}); the one before is used"
+        f"{folder.name} is torn ({reason}); "
+        + (f"{before.name} is used" if before is not None else "there is none before it")
         + (f", the torn one is kept as torn-{folder.name}" if finished else ""),
         file=sys.stderr,
         flush=True,
     )
+
+
+def begin(target: Path) -> Path:
+    """An empty folder beside `target` to write a checkpoint into; what kills left of others is removed.
+
+    Args:
+        target: The folder's final name, `.../checkpoint-STEP`.
+    """
+    for left in target.parent.glob(f"{TEMPORARY}checkpoint-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = aside(target)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def aside(target: Path) -> Path:
+    """The name under which `target` is written until it is whole."""
+    return target.with_name(f"{TEMPORARY}{target.name}")
+
+
+def finish(target: Path, *, hashes: bool = True) -> Path:
+    """Seals what was written into the folder of `begin` and gives it its name; returns `target`."""
+    temporary, old = aside(target), target.with_name(f"{TEMPORARY}{target.name}.old")
+    seal(temporary, hashes=hashes)
+    if target.exists():  # a broken one, or one that the same step made before
+        target.rename(old)
+    temporary.rename(target)
+    _flush(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
 
 
 def save_whole(target: Path, write: Callable[[Path], None], *, hashes: bool = True) -> Path:
@@ -131,20 +190,14 @@ def save_whole(target: Path, write: Callable[[Path], None], *, hashes: bool = Tr
     Returns:
         `target`.
     """
-    temporary = target.with_name(f"{TEMPORARY}{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = begin(target)
     try:
         write(temporary)
-        seal(temporary, hashes=hashes)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        return finish(target, hashes=hashes)
     except BaseException:
         # A full disk must not be kept full by the half that was written.
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _flush(target.parent)
-    return target
 
 
 def prune(root: Path, keep: int) -> list[Path]:

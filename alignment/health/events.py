@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from codegen_eval.jsonl import dump_row, plain
+from codegen_eval.runs import HEALTH
 
-FOLDER = "health"
+FOLDER = HEALTH
 """Folder of a run directory that this package writes to."""
 
 

@@ -34,9 +34,18 @@ _RANGES = "skip.json"
 
 
 class Rewind(CodealignError):
-    """The run wants to go on from the checkpoint before; it is not the user who has to act."""
+    """The run wants to go on from the checkpoint before; it is not the user who has to act.
+
+    Args:
+        message: For people.
+        checkpoint: The step of that checkpoint; 0 for the start.
+    """
 
     status = REWIND_STATUS
+
+    def __init__(self, message: str, checkpoint: int = 0) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
 
 
 @dataclass(slots=True)
@@ -46,12 +55,14 @@ class LossGuard:
     Attributes:
         on_nan: What to do about a loss that is not finite, one of `POLICIES`.
         on_spike: What to do about a jump.
+        patience: So many losses in a row that are not finite end a run that skips them.
         values: The last good losses.
         bad: Losses in a row that were not finite.
     """
 
     on_nan: str = "skip"
     on_spike: str = "warn"
+    patience: int = IN_A_ROW
     values: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     bad: int = 0
 
@@ -59,11 +70,11 @@ class LossGuard:
         """What the loss is (`good`, `nan`, `spike`) and what is to be done (`go`, or one of `POLICIES`).
 
         Raises:
-            CodealignError: After `IN_A_ROW` losses in a row that were not finite.
+            CodealignError: After `patience` losses in a row that were not finite.
         """
         if not math.isfinite(loss):
             self.bad += 1
-            if self.bad >= IN_A_ROW and self.on_nan in ("skip", "warn"):
+            if self.bad >= self.patience and self.on_nan in ("skip", "warn"):
                 raise CodealignError(
                     f"the loss was not finite {self.bad} times in a row: lower the learning rate, look at "
                     "the data, or go on from an earlier checkpoint with --on_nan rewind"

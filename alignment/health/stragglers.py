@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OWN = ("data", "generate", "reward", "forward")
+OWN = ("data", "generate", "rollout", "reward", "forward")
 """Phases without communication (under ZeRO-3 and FSDP the forward pass has some, and hides differences)."""
 
 SLOWER = 1.1

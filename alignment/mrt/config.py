@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from alignment.health.options import NAMES as HEALTH_OPTIONS
+from alignment.health.options import HealthOptions
 from codegen_eval.config import Config
 from codegen_eval.errors import CodealignError
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from alignment.mrt.prover import Prover
     from alignment.mrt.traces import Question, Style
 
+HEALTH = HealthOptions()
 EPISODES = "episodes"
 """The data set's name for the embedded task."""
 
@@ -75,8 +78,32 @@ class MRTTrainConfig(Config):
     """Updates between rows of metrics.jsonl."""
     overwrite: bool = False
     """Start anew."""
+    heartbeat_seconds: float = HEALTH.heartbeat_seconds
+    """Seconds between beats in OUTPUT_DIR/health."""
+    hang_timeout: float = HEALTH.hang_timeout
+    """Without progress for so many seconds (or ten median steps, if longer) the stacks are written and the
+    run ends; 0 never."""
+    on_nan: str = HEALTH.on_nan
+    """A loss that is not finite: warn, skip the update, rewind to the last checkpoint, stop."""
+    on_spike: str = HEALTH.on_spike
+    """A loss more than six robust deviations above the last 200: as on_nan."""
+    checkpoint_hashes: bool = HEALTH.checkpoint_hashes
+    """Hash every file of a checkpoint; false notes sizes only."""
+    slow_save_seconds: float = HEALTH.slow_save_seconds
+    """A checkpoint that takes longer is told as slow."""
 
-    not_identity: ClassVar[frozenset[str]] = frozenset({"output_dir", "overwrite", "threads", "save_steps"})
+    not_identity: ClassVar[frozenset[str]] = frozenset(
+        {"output_dir", "overwrite", "threads", "save_steps", *HEALTH_OPTIONS}
+    )
+
+    def health(self) -> HealthOptions:
+        """The options of run health.
+
+        Raises:
+            CodealignError: For a value with which nothing could be watched.
+        """
+        own = type(self).model_fields
+        return HealthOptions(**{name: getattr(self, name) for name in HEALTH_OPTIONS if name in own})
 
     def inputs(self) -> dict[str, Path]:
         """Files and folders that the run reads: these count by their content, a name as it is."""

@@ -2,7 +2,7 @@
 
 Forced stops ask for an answer behind every prefix of a trace. The trace goes through the model once; its
 prefixes are rows that see the same cached keys up to their cut, so that nothing is computed twice. Token ids
-go in and come out: text is never made into tokens again.
+go in and come out: text is never made into tokens again. The loop is that of `codegen_eval.generation`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ import numpy as np
 import torch
 
 from codegen_eval.errors import CodealignError
+from codegen_eval.generation.decoding import Rows
 from codegen_eval.generation.sampling import choose_tokens, sample_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-# Rows leave when this share of the batch is finished: each departure copies the cache once.
-_DEPART = 0.1
 
 Ids = tuple[int, ...]
 
@@ -91,8 +89,17 @@ class Decoder:
         for start in range(0, len(contexts), at_once):
             part = slice(start, start + at_once)
             cuts = [[len(context)] for context in contexts[part]]
-            rows = _Rows(self, contexts[part], cuts, (), lengths[part])
-            found += rows.draw([[key] for key in keys[part]], count, seed, first_banned)
+            found += _drawn(
+                self,
+                contexts[part],
+                cuts,
+                keys[part],
+                suffix=(),
+                count=count,
+                lengths=lengths[part],
+                seed=seed,
+                banned=first_banned,
+            )
         return found
 
     def behind(
@@ -124,94 +131,80 @@ class Decoder:
             raise CodealignError("a forced stop needs at least one token behind the prefix")
         found: list[list[list[Completion]]] = []
         for part in _blocks([len(c) * count for c in cuts], self.batch_rows):
-            rows = _Rows(self, sequences[part], cuts[part], suffix, [length] * len(cuts[part]))
-            names = [[f"{key}/{cut}" for cut in of] for key, of in zip(keys[part], cuts[part], strict=True)]
-            drawn = iter(rows.draw(names, count, seed, ()))
+            drawn = iter(
+                _drawn(
+                    self,
+                    sequences[part],
+                    cuts[part],
+                    [f"{key}/{cut}" for key, of in zip(keys[part], cuts[part], strict=True) for cut in of],
+                    suffix=suffix,
+                    count=count,
+                    lengths=[length] * len(cuts[part]),
+                    seed=seed,
+                )
+            )
             found += [[next(drawn) for _ in of] for of in cuts[part]]
         return found
 
 
-class _Rows:
-    """One batch: sequences computed once, and a row for every prefix of them, ready to be drawn from."""
+def _prefixes(
+    decoder: Decoder,
+    sequences: Sequence[Sequence[int]],
+    cuts: Sequence[Sequence[int]],
+    suffix: Sequence[int],
+    lengths: Sequence[int],
+) -> Rows:
+    """Sequences computed once, and a row for every prefix of them, the suffix behind it."""
+    model = decoder.model
+    width = _checked_width(model, sequences, cuts, [len(suffix) + length for length in lengths])
+    owner = torch.tensor([i for i, of in enumerate(cuts) for _ in of])
+    last = torch.tensor([width - len(s) + c for s, of in zip(sequences, cuts, strict=True) for c in of])
+    rows = Rows.of(model, sequences)
+    rows.select(owner.to(model.device))
+    # Each row sees the keys up to its cut alone.
+    rows.mask = rows.mask * (torch.arange(width)[None, :] < last[:, None]).to(model.device)
+    if suffix:
+        rows.feed(torch.tensor(list(suffix), device=model.device).expand(len(rows), -1))
+    return rows
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        sequences: Sequence[Sequence[int]],
-        cuts: Sequence[Sequence[int]],
-        suffix: Sequence[int],
-        lengths: Sequence[int],
-    ) -> None:
-        from transformers import DynamicCache
 
-        self.decoder = decoder
-        self.lengths = [length for length, of in zip(lengths, cuts, strict=True) for _ in of]
-        model = decoder.model
-        width = _checked_width(model, sequences, cuts, [len(suffix) + length for length in lengths])
-        ids = torch.zeros((len(sequences), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, sequence in enumerate(sequences):
-            ids[i, width - len(sequence) :] = torch.tensor(list(sequence))
-            mask[i, width - len(sequence) :] = 1
-        owner = torch.tensor([i for i, of in enumerate(cuts) for _ in of])
-        last = torch.tensor([width - len(s) + c for s, of in zip(sequences, cuts, strict=True) for c in of])
-        seen = mask[owner] * (torch.arange(width)[None, :] < last[:, None])
-        device = model.device
-        ids, mask, owner, self.mask = ids.to(device), mask.to(device), owner.to(device), seen.to(device)
-        with torch.inference_mode():
-            self.cache = DynamicCache(config=model.config)
-            self.logits = _forward(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), self.cache)[owner]
-            self.cache.batch_select_indices(owner)
-            if suffix:
-                extra = torch.tensor(list(suffix), device=device).expand(len(owner), -1)
-                self.logits = self._step(extra)
+def _drawn(
+    decoder: Decoder,
+    sequences: Sequence[Sequence[int]],
+    cuts: Sequence[Sequence[int]],
+    names: Sequence[str],
+    *,
+    suffix: Sequence[int],
+    count: int,
+    lengths: Sequence[int],
+    seed: int,
+    banned: Collection[int] = (),
+) -> list[list[Completion]]:
+    """`count` completions of every prefix; `names` are the prefixes', `lengths` the sequences'."""
+    of_row = [length for length, of in zip(lengths, cuts, strict=True) for _ in of]
+    limits = [length for length in of_row for _ in range(count)]
+    draws = _uniforms(names, count, of_row, seed) if decoder.temperature else None
+    output: list[list[int]] = [[] for _ in limits]
+    ended = [False] * len(limits)
 
-    def _step(self, ids: Tensor) -> Tensor:
-        """Logits behind `ids` (rows, n), which join the rows."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(ids.shape)], dim=1)
-        positions = (
-            self.mask.sum(1, keepdim=True) - ids.shape[1] + torch.arange(ids.shape[1], device=ids.device)
-        )
-        return _forward(self.decoder.model, ids, self.mask, positions, self.cache)
+    def choose(logits: Tensor, alive: list[int], step: int) -> Tensor:
+        uniforms = draws[alive, step] if draws is not None else torch.empty(0)
+        return choose_tokens(logits, uniforms, decoder.temperature, decoder.top_p)
 
-    def draw(
-        self, keys: Sequence[Sequence[str]], count: int, seed: int, banned: Collection[int]
-    ) -> list[list[Completion]]:
-        """`count` completions of every row; `keys` name the rows, one list a sequence."""
-        decoder, device = self.decoder, self.logits.device
-        names = [key for of in keys for key in of]
-        total, longest = len(names) * count, max(self.lengths)
-        limits = [length for length in self.lengths for _ in range(count)]
-        output: list[list[int]] = [[] for _ in range(total)]
-        ended, done = [False] * total, [False] * total
-        draws = _uniforms(names, count, self.lengths, seed) if decoder.temperature else None
-        with torch.inference_mode():
-            repeated = torch.arange(len(names), device=device).repeat_interleave(count)
-            self.cache.batch_select_indices(repeated)
-            logits, self.mask = self.logits[repeated], self.mask[repeated]
-            if banned:
-                logits = logits.clone()
-                logits[:, sorted(banned)] = -math.inf
-            alive = list(range(total))
-            for step in range(longest):
-                uniforms = draws[alive, step] if draws is not None else torch.empty(0)
-                chosen = choose_tokens(logits, uniforms, decoder.temperature, decoder.top_p)
-                for row, token in zip(alive, chosen.tolist(), strict=True):
-                    if not done[row]:
-                        ended[row] = token in decoder.ends
-                        if not ended[row]:
-                            output[row].append(token)
-                        done[row] = ended[row] or step + 1 == limits[row]
-                left = [i for i, row in enumerate(alive) if not done[row]]
-                if not left:
-                    break
-                if len(left) <= (1 - _DEPART) * len(alive):
-                    keep = torch.tensor(left, device=device)
-                    self.cache.batch_select_indices(keep)
-                    chosen, self.mask, alive = chosen[keep], self.mask[keep], [alive[i] for i in left]
-                logits = self._step(chosen.unsqueeze(1))
-        found = [Completion(tuple(ids), end) for ids, end in zip(output, ended, strict=True)]
-        return [found[i * count : (i + 1) * count] for i in range(len(names))]
+    def take(row: int, token: int, step: int) -> bool:
+        ended[row] = token in decoder.ends
+        if not ended[row]:
+            output[row].append(token)
+        return ended[row] or step + 1 == limits[row]
+
+    with torch.inference_mode():
+        rows = _prefixes(decoder, sequences, cuts, suffix, lengths)
+        rows.select(torch.arange(len(names), device=rows.mask.device).repeat_interleave(count))
+        if banned:
+            rows.logits[:, sorted(banned)] = -math.inf
+        rows.draw(max(limits), choose, take)
+    found = [Completion(tuple(ids), end) for ids, end in zip(output, ended, strict=True)]
+    return [found[i * count : (i + 1) * count] for i in range(len(names))]
 
 
 def _blocks(sizes: Sequence[int], most: int) -> list[slice]:
@@ -253,16 +246,3 @@ def _uniforms(names: Sequence[str], count: int, lengths: Sequence[int], seed: in
         drawn = sample_generator(seed, name, 0).random((count, length))
         numbers[i * count : (i + 1) * count, :length] = drawn
     return torch.from_numpy(numbers)
-
-
-def _forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    """Logits behind the last of `ids`, (rows, vocabulary); the cache grows by `ids`."""
-    logits: Tensor = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
-    return logits

@@ -6,6 +6,8 @@ import os
 import shutil
 from typing import Any
 
+from alignment.health.checkpoints import newest_usable, prune, save_whole
+from alignment.health.loops import Watch
 from alignment.mrt.config import MRTTrainConfig
 from alignment.mrt.updates import Updates
 from alignment.preference.job import full_disk_named
@@ -14,8 +16,10 @@ from codegen_eval.files import write_whole
 from codegen_eval.jsonl import dump_row
 from codegen_eval.runs import RunDir, read_jsonl
 
-CHECKPOINT = "checkpoint.pt"
+STATE = "state.pt"
 METRICS = "metrics.jsonl"
+KEPT = 2
+"""Checkpoints that are kept, so that one is whole should the newest be torn."""
 
 
 def open_run(config: MRTTrainConfig, command: str) -> RunDir:
@@ -44,14 +48,29 @@ def fresh(config: MRTTrainConfig, model: Any) -> Updates:
     )
 
 
-def save(directory: RunDir, updates: Updates, **more: Any) -> None:
-    """Writes the checkpoint.
+def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: Any) -> None:
+    """Writes a checkpoint.
+
+    Args:
+        directory: The run directory.
+        updates: Their state.
+        done: Updates of all rounds, the checkpoint's number.
+        watch: Of the run's health.
+        more: Plain values, for `take_up` to give back.
 
     Raises:
         CodealignError: For a full disk; the checkpoint before stays.
     """
-    with full_disk_named(directory.path):
-        updates.save(directory.path / CHECKPOINT, **more)
+    target = directory.path / f"checkpoint-{done}"
+    with full_disk_named(directory.path), watch.saving(done) as hashes:
+        save_whole(target, lambda folder: updates.save(folder / STATE, **more), hashes=hashes)
+        prune(directory.path, KEPT)
+
+
+def take_up(directory: RunDir, updates: Updates) -> dict[str, Any] | None:
+    """Loads the newest whole checkpoint and gives what was saved beside it; None where there is none."""
+    found = newest_usable(directory.path)
+    return None if found is None else updates.load(found / STATE)
 
 
 def rewind(directory: RunDir, round_: int, step: int) -> None:

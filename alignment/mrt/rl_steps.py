@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from alignment.health.monitor import phase
 from alignment.mrt.prover import Prover
 from alignment.mrt.rl import (
     Group,
@@ -71,6 +72,7 @@ def train_steps(
     *,
     block: Sequence[Prefix] = (),
     after: Callable[[Updates, Sequence[Prefix], Sequence[Group], float | None], None],
+    passes_over: Callable[[int], bool] = lambda update: False,
 ) -> None:
     """Steps from `updates.steps` on, each question in turn, round and round.
 
@@ -84,9 +86,11 @@ def train_steps(
         plan: Of the steps.
         block: Prefixes of the block that `updates.steps` lies in, if it has begun.
         after: Called behind every step with the block's prefixes, the groups and the loss: log, save.
+        passes_over: Whether an update, by its number from 1, is left out: nothing is drawn for it, and
+            `after` gets no groups.
 
     Raises:
-        CodealignError: For no questions.
+        CodealignError: For no questions; as `Updates.step`.
     """
     if not questions:
         raise CodealignError("there are no questions to train on")
@@ -102,12 +106,17 @@ def train_steps(
                 for i in range(step * plan.prompts, (step + plan.block) * plan.prompts)
             ]
             block = draw_prefixes(prover, of, plan.seed + 7919 * step, whole=options.form == "outcome")
+        if passes_over(step + 1):
+            updates.steps += 1
+            after(updates, block, (), None)
+            continue
         prefixes = block[inside * plan.prompts : (inside + 1) * plan.prompts]
         groups = draw_groups(prover, prefixes, options, plan.seed + 7919 * step + 1)
         rows = training_rows(groups, options, prover.stop_ids, prover.end)
         loss = None
         if rows:
-            loss = updates.step(policy_losses(updates.model, rows, plan.micro_rows, temperature or 1.0))
+            with phase("update"):
+                loss = updates.step(policy_losses(updates.model, rows, plan.micro_rows, temperature or 1.0))
         else:
             updates.steps += 1
         after(updates, block, groups, loss)

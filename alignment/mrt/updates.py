@@ -6,7 +6,6 @@ Dropout stays off, so that an update depends on weights, rows and optimiser stat
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from alignment.health.monitor import phase
 from alignment.mrt.decoding import Ids
 from codegen_eval.errors import CodealignError
 
@@ -96,12 +96,16 @@ class Updates:
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
         self.steps = 0
+        self.allows: Callable[[float, int], bool] | None = None
 
     def step(self, losses: Iterator[Tensor]) -> float:
         """One update from losses that add up to the batch's; returns their sum.
 
+        `allows` (`health.loops.Watch.allows`), given the loss and the update's number, says whether it may be
+        made; one that may not be is none, and counts.
+
         Raises:
-            CodealignError: If it is not finite; the weights are then as they were.
+            CodealignError: If the loss is not finite and nobody was asked; the weights are then as they were.
         """
         value = 0.0
         for loss in losses:
@@ -109,12 +113,10 @@ class Updates:
             value += float(loss.detach())
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
-        if not (math.isfinite(value) and math.isfinite(norm)):
+        if not self._allowed(value, norm):
             self.optimizer.zero_grad(set_to_none=True)
-            raise CodealignError(
-                f"the loss became {value} (norm of the gradient {norm}) after {self.steps} updates; lower "
-                "the learning rate"
-            )
+            self.steps += 1
+            return value
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * min(1.0, (self.steps + 1) / (self.warmup_steps + 1))
         self.optimizer.step()
@@ -122,8 +124,20 @@ class Updates:
         self.steps += 1
         return value
 
+    def _allowed(self, value: float, norm: float) -> bool:
+        finite = math.isfinite(value) and math.isfinite(norm)
+        if self.allows is not None:
+            return self.allows(value if finite else math.nan, self.steps + 1)
+        if not finite:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise CodealignError(
+                f"the loss became {value} (norm of the gradient {norm}) after {self.steps} updates; lower "
+                "the learning rate"
+            )
+        return True
+
     def save(self, path: Path, **more: Any) -> None:
-        """Writes trained weights, optimiser, number of updates and `more` in one step."""
+        """Writes trained weights, optimiser, number of updates and `more`, into a folder not yet whole."""
         weights = dict(self.model.named_parameters())
         state = {
             "weights": {name: weights[name].detach() for name in self.names},
@@ -131,12 +145,7 @@ class Updates:
             "steps": self.steps,
             "more": more,
         }
-        part = path.with_name(f".tmp.{path.name}")
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        torch.save(state, path)
 
     def load(self, path: Path) -> dict[str, Any]:
         """Takes up what `save` wrote; gives its `more`.
@@ -184,7 +193,8 @@ def finetune(
     batch: int,
     micro_rows: int,
     seed: int,
-    after: Callable[[Updates, float], None] = lambda updates, loss: None,
+    after: Callable[[Updates, float | None], None] = lambda updates, loss: None,
+    passes_over: Callable[[int], bool] = lambda update: False,
 ) -> None:
     """Imitates rows: updates from `updates.steps` on, up to `steps`.
 
@@ -196,7 +206,14 @@ def finetune(
         micro_rows: Rows at a time.
         seed: Of the order.
         after: Called behind every update with its loss: log, save.
+        passes_over: Whether an update, by its number from 1, is left out; `after` gets no loss then.
     """
     for places in epoch_batches(len(rows), batch, steps, seed)[updates.steps :]:
-        of = [rows[place] for place in places]
-        after(updates, updates.step(imitation_losses(updates.model, of, micro_rows)))
+        loss = None
+        if passes_over(updates.steps + 1):
+            updates.steps += 1
+        else:
+            of = [rows[place] for place in places]
+            with phase("update"):
+                loss = updates.step(imitation_losses(updates.model, of, micro_rows))
+        after(updates, loss)

@@ -114,9 +114,9 @@ def parse(argv: Sequence[str], options_class: type[Any]) -> Arguments:
 
     from alignment.preference.arguments import parse as read
 
-    arguments = read(argv, SFTConfig, options_class)
     idle = {f.name for f in fields(SFTConfig)} - {f.name for f in fields(TrainingArguments)} - _READ
     idle |= {"label_smoothing_factor", "group_by_length", "neftune_noise_alpha"}
+    arguments = read(argv, SFTConfig, options_class, lambda name: name not in idle)
     for key in arguments.given:
         if key in idle:
             raise CodealignError(f"--{key} is an option of TRL's SFT that does nothing here; leave it out")

@@ -1,18 +1,14 @@
-"""Checkpoints that are whole or not there: written aside, hashed, renamed; the newest whole one is found.
+"""What a checkpoint of on-policy training holds; `health.checkpoints` makes it whole and finds it again.
 
 A folder `checkpoint-N` holds the trained weights, optimiser and schedule, the random states of every process,
 and `state.json`: steps done, KL controller, running rewards, the window of failed rewards, figures not yet
-logged. The position in the prompts is the step's number. `manifest.json` is written last and names the hash
-of every other file.
+logged. The position in the prompts is the step's number.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +18,8 @@ import numpy as np
 import torch
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.files import write_whole
 
-MANIFEST = "manifest.json"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.pt", "state.json"
-PREFIX = "checkpoint-"
-ASIDE = ".part-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +37,6 @@ class Saved:
     optimizer: dict[str, Any]
     state: dict[str, Any]
     figures: dict[str, Any]
-
-
-def place(folder: Path, step: int) -> Path:
-    """Where a checkpoint is written before it is whole."""
-    return folder / f"{ASIDE}{PREFIX}{step}"
-
-
-def begin(folder: Path, step: int) -> Path:
-    """An empty folder to write a checkpoint into; what a kill left of an earlier attempt is removed."""
-    for left in folder.glob(f"{ASIDE}*"):
-        shutil.rmtree(left)
-    part = place(folder, step)
-    part.mkdir(parents=True)
-    return part
 
 
 def write(
@@ -85,48 +63,6 @@ def write_process(part: Path, process: int, figures: Mapping[str, Any]) -> None:
         states["cuda"] = torch.cuda.get_rng_state_all()
     torch.save(states, part / f"random-{process}.pt")
     (part / f"figures-{process}.json").write_text(json.dumps(figures))
-
-
-def finish(part: Path, limit: int) -> Path:
-    """Hashes, flushes and renames a written checkpoint, and removes those beyond `limit`.
-
-    Args:
-        part: As `begin` gave it.
-        limit: Checkpoints to keep, this one among them.
-    """
-    names = sorted(entry.name for entry in part.iterdir())
-    for name in names:
-        _flush(part / name)
-    hashes = {name: _hash(part / name) for name in names}
-    write_whole(part / MANIFEST, [json.dumps(hashes, indent=1).encode()])
-    whole = part.with_name(part.name.removeprefix(ASIDE))
-    old = part.with_name(f"{part.name}.old")
-    if whole.exists():  # a broken one, or one that the same step made before
-        whole.rename(old)
-    part.rename(whole)
-    _flush(whole.parent)
-    shutil.rmtree(old, ignore_errors=True)
-    for number in sorted(_numbered(whole.parent))[:-limit]:
-        shutil.rmtree(whole.parent / f"{PREFIX}{number}")
-    return whole
-
-
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint whose every file is as it was written; None where there is none."""
-    for number in sorted(_numbered(folder), reverse=True):
-        path = folder / f"{PREFIX}{number}"
-        if is_whole(path):
-            return path
-    return None
-
-
-def is_whole(path: Path) -> bool:
-    """Whether every file that the manifest names is there with its hash."""
-    try:
-        hashes = json.loads((path / MANIFEST).read_text())
-        return bool(hashes) and all(_hash(path / name) == value for name, value in hashes.items())
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def read(path: Path, process: int) -> Saved:
@@ -179,21 +115,3 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -
 def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that training changes, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
-
-
-def _numbered(folder: Path) -> list[int]:
-    found = (path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*"))
-    return [int(number) for number in found if number.isdigit()]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

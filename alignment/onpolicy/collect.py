@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from alignment.health.monitor import phase
 from alignment.onpolicy.prompts import PromptRow
 from alignment.onpolicy.reward_calls import RewardCalls, Scored
 from alignment.onpolicy.rollout import Answer, Ask, Decoding, Sampler
@@ -74,7 +75,8 @@ def collect(
     for start in range(0, len(asked), each):
         part = asked[start : start + each]
         asks = [Ask(key, row.ids, num_generations, greedy) for key, row in part]
-        answers = sampler.draw(asks, decoding)
+        with phase("rollout"):
+            answers = sampler.draw(asks, decoding)
         samples = [answer for of_prompt in answers for answer in of_prompt[:num_generations]]
         modes = [of_prompt[-1] for of_prompt in answers] if greedy else []
         rows = [row for _, row in part]
@@ -89,9 +91,10 @@ def collect(
         out.greedy += modes
     out.drawing = time.perf_counter() - began
     for sampled, mode in pending:
-        out.scored.append(sampled.result())
-        if mode is not None:
-            out.greedy_scored.append(mode.result())
+        with phase("reward"):
+            out.scored.append(sampled.result())
+            if mode is not None:
+                out.greedy_scored.append(mode.result())
     out.waiting = time.perf_counter() - began - out.drawing
     out.rewards = [reward for scored in out.scored for reward in scored.rewards]
     out.greedy_rewards = [reward for scored in out.greedy_scored for reward in scored.rewards]

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from alignment.health.options import NAMES as HEALTH_OPTIONS
 from alignment.onpolicy.options import OnPolicyConfig, OnPolicyOptions, check_numbers
 from alignment.preference.arguments import Arguments
 from alignment.preference.arguments import parse as read
@@ -21,12 +22,16 @@ _NOT_IDENTITY = frozenset(
     {
         *("output_dir", "logging_steps", "save_steps", "save_total_limit", "report_to", "completions_steps"),
         *("reward_retries", "max_failed_rewards", "failed_rewards_window"),
+        *HEALTH_OPTIONS,
     }
 )
 _SCRIPT = frozenset({"dataset_name", "dataset_train_split"})
 _MODEL = frozenset(
     {"model_name_or_path", "dtype", "attn_implementation", "use_peft", "use_rslora", "use_dora"}
 )
+
+_KNOWN = {field.name for cls in (OnPolicyConfig, OnPolicyOptions) for field in fields(cls)}
+_KNOWN |= {*_SCRIPT, *_MODEL, *HEALTH_OPTIONS} - {"peak_tflops"}  # generation has no utilisation
 
 
 def parse(argv: Sequence[str], algorithm: str) -> Arguments:
@@ -43,9 +48,11 @@ def parse(argv: Sequence[str], algorithm: str) -> Arguments:
     from alignment.onpolicy.algorithms import ALGORITHMS
     from alignment.onpolicy.algorithms.base import resolved
 
-    arguments = read(argv, OnPolicyConfig, OnPolicyOptions)
+    arguments = read(argv, OnPolicyConfig, OnPolicyOptions, _takes)
     options, given = arguments.options, arguments.given
-    _check_known(given)
+    for key in given:
+        if not _takes(key):  # of TRL's script and model options, which nothing here would read
+            raise unknown("config key of on-policy training", key, sorted(_KNOWN))
     if "algorithm" not in given:
         options.algorithm = algorithm
     if options.algorithm not in ALGORITHMS:
@@ -57,12 +64,8 @@ def parse(argv: Sequence[str], algorithm: str) -> Arguments:
     return arguments
 
 
-def _check_known(given: dict[str, Any]) -> None:
-    """Refuses keys that TRL's script and model options have, but that nothing here would read."""
-    ours = {field.name for cls in (OnPolicyConfig, OnPolicyOptions) for field in fields(cls)}
-    for key in given:
-        if key not in ours | _SCRIPT | _MODEL and not key.startswith("lora_"):
-            raise unknown("config key of on-policy training", key, sorted(ours | _SCRIPT | _MODEL))
+def _takes(key: str) -> bool:
+    return key in _KNOWN or key.startswith("lora_")
 
 
 def run(argv: Sequence[str], command: str) -> RunDir:
@@ -76,21 +79,31 @@ def run(argv: Sequence[str], command: str) -> RunDir:
         CodealignError: For options, prompts, models or rewards that cannot be used; a full disk.
     """
     arguments = parse(argv, command)
-    from alignment.onpolicy import checkpoint
+    from alignment.health.attach import resume_point
+    from alignment.health.checkpoints import step_of
+    from alignment.health.loops import watching
     from alignment.rewards.protocol import close
 
     directory = _open(arguments, command)
     if directory.finished:
         return directory
     trainer, dropped = build(arguments, directory)
-    resume = checkpoint.newest_whole(directory.path)
+    resume = resume_point(directory.path)
     if trainer.accelerator.is_main_process:
-        trainer.callbacks[0].go_on_from(
-            0 if resume is None else int(resume.name.removeprefix(checkpoint.PREFIX))
-        )
+        trainer.callbacks[0].go_on_from(0 if resume is None else step_of(resume))
+    processes = trainer.accelerator
     try:
-        with full_disk_named(directory.path), _memory_named(arguments.training, arguments.options):
-            state = trainer.train(resume)
+        with (
+            full_disk_named(directory.path),
+            _memory_named(arguments.training, arguments.options),
+            watching(
+                directory.path,
+                arguments.health,
+                rank=processes.process_index,
+                world=processes.num_processes,
+            ) as watch,
+        ):
+            state = trainer.train(resume, watch)
             trainer.save_model(directory.path / "model")
     finally:
         close(trainer.calls.reward)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignment.health.monitor import phase
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience, answers_tokens
 from alignment.onpolicy.collect import Rollout
@@ -74,7 +75,8 @@ class Preparer:
                 rollout.greedy_rewards, [answer.ended for answer in rollout.greedy]
             )
         e.mask = blank_rows(tokens.mask, self.algorithm.keep(e))
-        self._score(e)
+        with phase("forward"):
+            self._score(e)
         if o.importance_correction and e.logps is not None:
             correction = importance_weights(
                 e.logps, sampler_logps.to(e.logps), e.mask, cap=o.importance_cap, excess=o.importance_excess

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from codegen_eval.files import write_whole
+from alignment.health.loops import drop_rows_after
 from codegen_eval.runs import RunDir
 
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
@@ -39,7 +38,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
     def go_on_from(self, step: int) -> None:
         """Takes out rows of steps after a checkpoint: they are made again."""
         for name in (METRICS, COMPLETIONS):
-            _cut(self.run.path / name, step)
+            drop_rows_after(self.run.path / name, step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, rollout: Any = None, **kwargs: Any) -> None:
         """Called after each step with this process's rollout."""
@@ -71,18 +70,3 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         print(
             f"step {state.global_step}/{state.max_steps}  {'  '.join(told)}  {seconds:.0f} s", file=sys.stderr
         )
-
-
-def _cut(path: Path, step: int) -> None:
-    """Keeps the rows of steps up to `step`; a torn last line goes, too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if line.endswith(b"\n") and row.get("step", 0) <= step:
-            kept.append(line)
-    write_whole(path, kept)

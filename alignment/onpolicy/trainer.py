@@ -8,6 +8,7 @@ without a reward teaches nothing; there is no dropout.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 
 import torch
 
+from alignment.health import checkpoints
+from alignment.health.loops import Watch
+from alignment.health.monitor import phase
 from alignment.onpolicy import checkpoint, health
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience
@@ -108,29 +112,32 @@ class OnPolicyTrainer:
             is_world_process_zero=self.accelerator.is_main_process,
         )
         self.control = TrainerControl()
+        self.watch: Watch | None = None
         self.callbacks = list(callbacks)
 
-    def train(self, resume: Path | None = None) -> Any:
+    def train(self, resume: Path | None = None, watch: Watch | None = None) -> Any:
         """Runs all steps that are left; returns transformers' TrainerState.
 
         Args:
             resume: A whole checkpoint to go on from.
+            watch: Of the run's health; None: an update that is not finite is an error.
 
         Raises:
             CodealignError: If a reward breaks its protocol, too many rewards are missing (a checkpoint is
-                written first), or gradients are not finite.
+                written first), or as `Watch.allows`.
         """
+        self.watch = self.updater.watch = watch
         if resume is not None:
             self._load(resume)
         self._event("on_train_begin")
         try:
             while self.state.global_step < self.config.max_steps and not self.control.should_training_stop:
                 self._event("on_step_begin")
-                began = time.perf_counter()
-                rollout = self.step(self.state.global_step)
-                self.tally.add("time/step", time.perf_counter() - began)
+                rollout, tokens = self._next()
                 self.state.global_step += 1
                 self.state.epoch = self.order.epoch(self.state.global_step)
+                if watch is not None:
+                    watch.step_done(self.state.global_step, self.config.max_steps, tokens)
                 self._event("on_step_end", rollout=rollout)
                 self._log_and_save()
         finally:
@@ -140,27 +147,41 @@ class OnPolicyTrainer:
             tracker.finish()
         return self.state
 
-    def step(self, number: int) -> Rollout:
-        """One rollout and the updates on it; returns the rollout."""
+    def _next(self) -> tuple[Rollout | None, int]:
+        """The next step, or nothing where a rewind passes over it: its rollout, and its trained tokens."""
+        number, began = self.state.global_step, time.perf_counter()
+        if self.watch is not None and self.watch.passes_over(number + 1):
+            self.scheduler.step()
+            return None, 0
+        found = self.step(number)
+        self.tally.add("time/step", time.perf_counter() - began)
+        return found
+
+    def step(self, number: int) -> tuple[Rollout, int]:
+        """One rollout and the updates on it; returns the rollout, and how many of its tokens can teach."""
         rollout = self.draw(number)
-        self._check_failures(rollout)
-        health.note_rollout(self.tally, rollout)
-        experience = self.preparer.experience(rollout, self.kl.beta, self.tally)
-        health.note_experience(self.tally, experience)
+        # A phase in which processes wait for one another, which time of their own must not show.
+        with phase("prepare"):
+            self._check_failures(rollout)
+            health.note_rollout(self.tally, rollout)
+            experience = self.preparer.experience(rollout, self.kl.beta, self.tally)
+            health.note_experience(self.tally, experience)
         began = time.perf_counter()
-        updates = self.updater.learn(experience, number)
-        self.tally.add("time/update", time.perf_counter() - began)
-        self.tally.add("policy/updates", updates)
-        self.scheduler.step()
-        self._control_kl(experience)
-        return rollout
+        with phase("update"):
+            updates = self.updater.learn(experience, number)
+            self.tally.add("time/update", time.perf_counter() - began)
+            self.tally.add("policy/updates", updates)
+            self.scheduler.step()
+            self._control_kl(experience)
+        return rollout, int(experience.mask.sum())
 
     def draw(self, number: int) -> Rollout:
         """Answers and rewards of a step, this process's share."""
         o, first = self.options, self.accelerator.process_index * self.per_process
         places = self.order.step(number)[first : first + self.per_process]
         asked = [(f"{number}/{first + i}", self.prompts[place]) for i, place in enumerate(places)]
-        self.sampler.sync(self.module.policy)
+        with phase("rollout"):
+            self.sampler.sync(self.module.policy)
         return collect(
             self.sampler,
             self.calls,
@@ -250,12 +271,21 @@ class OnPolicyTrainer:
         """Writes a checkpoint of the steps done so far; returns its folder."""
         assert self.folder is not None
         step, main = self.state.global_step, self.accelerator.is_main_process
-        part = checkpoint.begin(self.folder, step) if main else checkpoint.place(self.folder, step)
+        target = self.folder / f"checkpoint-{step}"
+        with contextlib.nullcontext(True) if self.watch is None else self.watch.saving(step) as hashes:
+            self._write(target, main, hashes)
+        self._event("on_save")
+        return target
+
+    def _write(self, target: Path, main: bool, hashes: bool) -> None:
+        if main:
+            checkpoints.begin(target)
         self.accelerator.wait_for_everyone()
+        part = checkpoints.aside(target)
         checkpoint.write_process(part, self.accelerator.process_index, self.tally.state_dict())
         if main:
             state = {
-                "step": step,
+                "step": self.state.global_step,
                 "kl": self.kl.state_dict(),
                 "rewards": self.preparer.state_dict(),
                 "failures": self.failures.state_dict(),
@@ -264,10 +294,9 @@ class OnPolicyTrainer:
             checkpoint.write(part, checkpoint.trained(self.module), optimizer, state)
         self.accelerator.wait_for_everyone()
         if main:
-            checkpoint.finish(part, self.config.save_total_limit)
+            checkpoints.finish(target, hashes=hashes)
+            checkpoints.prune(target.parent, self.config.save_total_limit)
         self.accelerator.wait_for_everyone()
-        self._event("on_save")
-        return self.folder / f"{checkpoint.PREFIX}{step}"
 
     def _load(self, path: Path) -> None:
         saved = checkpoint.read(path, self.accelerator.process_index)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alignment.health.loops import Watch
 from alignment.onpolicy import health
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience, Part, mini_batches
@@ -45,13 +46,14 @@ class Updater:
     ) -> None:
         self.model, self.module, self.optimizer = model, module, optimizer
         self.algorithm, self.accelerator, self.config, self.tally = algorithm, accelerator, config, tally
+        self.watch: Watch | None = None
         self.aggregation = algorithm.options.loss_aggregation or "token_mean"
 
     def learn(self, e: Experience, number: int) -> int:
         """All updates of step `number`; returns how many optimiser steps were made.
 
         Raises:
-            CodealignError: If a gradient is not finite.
+            CodealignError: If a gradient is not finite and nobody watches; as `Watch.allows`.
         """
         o, size = self.algorithm.options, self.config.per_device_train_batch_size
         warming = self.algorithm.needs_value and number < o.critic_warmup_steps
@@ -67,7 +69,7 @@ class Updater:
         return updates
 
     def update(self, parts: Sequence[Part], number: int, *, warming: bool = False) -> int | None:
-        """One optimiser step: 1; 0 where nothing can be learned; None where the policy has moved too far.
+        """One optimiser step: 1; 0 where nothing can or may be learned; None where the policy moved too far.
 
         Args:
             parts: The passes; together this process's share of a mini-batch.
@@ -97,15 +99,27 @@ class Updater:
             self.optimizer.zero_grad(set_to_none=True)
             return None
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
-        if not math.isfinite(norm):
-            raise CodealignError(
-                f"the gradient of step {number} is not finite: lower learning_rate or kl_coef; the last "
-                "checkpoint is kept"
-            )
+        if not self._allowed(sum(sums), norm, number):
+            self.optimizer.zero_grad(set_to_none=True)
+            return 0
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._note(norm, sums, shares)
         return 1
+
+    def _allowed(self, loss: float, norm: float, number: int) -> bool:
+        """Whether the update may be made: the loss guard's word, or an error where nobody watches."""
+        finite = math.isfinite(norm)
+        if self.watch is not None:
+            judged = torch.tensor(loss if finite else math.nan, device=self.accelerator.device)
+            # Each process's passes weigh `world` times (see part_loss): the mean is the global batch's loss.
+            return self.watch.allows(float(self.accelerator.reduce(judged, "mean")), number + 1)
+        if not finite:
+            raise CodealignError(
+                f"the gradient of step {number} is not finite: lower learning_rate or kl_coef; the last "
+                "checkpoint is kept"
+            )
+        return True
 
     def part_loss(
         self, part: Part, total: float, tokens: float, *, warming: bool = False

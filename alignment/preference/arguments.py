@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from alignment.health.options import HealthOptions
+from alignment.preference.help import options_help, wanted
 from alignment.processes import check_processes, end_with_launcher, launch_flags
 from codegen_eval.errors import CodealignError, unknown
+
+_IDLE = ("hub_strategy", "hub_always_push", "hub_revision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,22 @@ class Arguments:
     push_to_hub: bool = False
 
 
-def parse(argv: Sequence[str], config_class: type, options_class: type) -> Arguments:
+def parse(
+    argv: Sequence[str],
+    config_class: type,
+    options_class: type,
+    accepts: Callable[[str], bool] = lambda name: True,
+) -> Arguments:
     """Reads `--config FILE` and flags; flags win.
 
     Args:
         argv: The command line.
         config_class: TRL's config of the method.
         options_class: Our options of it.
+        accepts: Whether the method takes an option of this name, for its help; the caller refuses others.
 
     Raises:
+        SystemExit: With status 0 after `--help`.
         CodealignError: For an unknown key (with the nearest name), a missing file, a missing required option,
             or a value that does not fit.
     """
@@ -57,12 +67,15 @@ def parse(argv: Sequence[str], config_class: type, options_class: type) -> Argum
 
     words = [word for word in argv if word != "--overwrite"]
     classes = (ScriptArguments, config_class, ModelConfig, options_class, HealthOptions)
+    if wanted(argv):
+        print(options_help(classes, lambda name: name not in _IDLE and accepts(name)))
+        raise SystemExit(0)
     known = {part.name for cls in classes for part in fields(cls)}
     given = _given(words)
     for key in given:
         if key not in known:
             raise unknown("config key", key, known)
-    for key in ("hub_strategy", "hub_always_push", "hub_revision"):
+    for key in _IDLE:
         if key in given:
             raise CodealignError(f"--{key} does nothing here: the model's folder is pushed once, in the end")
     for required in ("model_name_or_path", "dataset_name", "output_dir"):

@@ -13,6 +13,7 @@ from typing import Any
 from alignment.cli import guarded
 from alignment.health.options import NAMES as HEALTH_OPTIONS
 from alignment.preference.arguments import Arguments
+from alignment.preference.help import heading, wanted
 from alignment.processes import end_with_launcher
 from alignment.train_command import STATUS_FILE
 from codegen_eval.errors import CodealignError
@@ -189,17 +190,33 @@ def adapters(model_config: Any) -> Any:
     return get_peft_config(model_config)
 
 
-def entry_point(run: Callable[[Sequence[str]], RunDir], argv: Sequence[str] | None) -> int:
-    """Command line of a trainer; errors that a user can mend are one message."""
+def _model_told(directory: RunDir) -> str:
+    return f"model: {directory.path / 'model'}"
+
+
+def entry_point(
+    run: Callable[[Sequence[str]], Any],
+    argv: Sequence[str] | None,
+    told: Callable[[Any], str] = _model_told,
+) -> int:
+    """Command line of a trainer; errors that a user can mend are one message.
+
+    Args:
+        run: The job; its module's docstring is the head of `--help`.
+        argv: The command line; None takes the process's own.
+        told: What to say of what `run` gives.
+    """
     end_with_launcher()
 
     def command(words: Sequence[str]) -> int:
         if not sys.stderr.isatty():
             # Libraries' progress bars are noise in a log; ours are lines. Read when tqdm is imported.
             os.environ.setdefault("TQDM_DISABLE", "1")
-        directory = run(words)
+        if wanted(words):
+            print(heading(sys.modules[run.__module__]), end="\n\n")
+        found = run(words)
         if os.environ.get("RANK", "0") == "0":
-            print(f"model: {directory.path / 'model'}")
+            print(told(found))
         return 0
 
     status = guarded(command, list(sys.argv[1:] if argv is None else argv))

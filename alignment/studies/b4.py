@@ -11,6 +11,7 @@ this prints the accuracy. `expected` are the figures that the authors' strategie
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -179,3 +180,9 @@ def main(argv: Sequence[str]) -> int:
     print((run_dir.path / "tables.md").read_text())
     print(f"results: {run_dir.path / 'results.json'}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

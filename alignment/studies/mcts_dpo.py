@@ -200,3 +200,9 @@ def main(argv: Sequence[str]) -> int:
     print((directory.path / "table.md").read_text(encoding="utf-8"))
     print(f"results: {directory.path}")
     return 0 if all(directory.read_json("results.json")["verdicts"].values()) else 1
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

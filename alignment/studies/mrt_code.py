@@ -217,3 +217,9 @@ def main(argv: Sequence[str]) -> int:
     print((directory.path / "table.md").read_text(encoding="utf-8"))
     print(f"results: {directory.path}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -8,6 +8,7 @@ scores are a part of the run directory: killed anywhere, the same command goes o
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,9 @@ def main(argv: Sequence[str]) -> int:
     print((directory.path / "table.md").read_text(encoding="utf-8"))
     print(f"results: {directory.path}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -7,6 +7,7 @@ alone. Its controls say what the effect rests on.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -236,3 +237,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"{name}: {CONTROLS[name][1]}")
     print(f"results: {directory.path}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

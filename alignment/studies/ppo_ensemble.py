@@ -9,6 +9,7 @@ language, a table of logits and small networks instead of language models; KL in
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,9 @@ def main(argv: Sequence[str]) -> int:
     print((directory.path / "tables.md").read_text(encoding="utf-8"))
     print(f"results: {directory.path}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

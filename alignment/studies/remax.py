@@ -7,6 +7,7 @@ which the greedy baseline does not help.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -97,3 +98,9 @@ def main(argv: Sequence[str]) -> int:
     print((directory.path / "tables.md").read_text(encoding="utf-8"))
     print(f"results: {directory.path}")
     return 0
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 
 from codegen_eval.errors import CodealignError, unknown
@@ -76,3 +77,9 @@ def main(argv: Sequence[str]) -> int:
         raise unknown("study", arguments[0], STUDIES)
     module = importlib.import_module(STUDIES[arguments[0]][0])
     return int(module.main(arguments[1:]))
+
+
+if __name__ == "__main__":
+    from alignment.cli import guarded
+
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -109,15 +109,13 @@ class Pretrainer:
         return value
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint in one step (temporary name, rename)."""
+        """Writes all of the state, for a checkpoint folder that is made whole."""
         state = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "stream": [self.seen, self.chunk, self.position],
         }
-        part = path.with_name(path.name + ".part")
-        torch.save(state, part)
-        part.rename(path)
+        torch.save(state, path)
 
     def load(self, path: Path) -> None:
         """Takes up a checkpoint that `save` wrote."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignment.health.monitor import phase
 from alignment.rewards.execution import PRESETS, execution_reward
 from alignment.zeroth_order.estimators import Values
 from codegen_eval.errors import CodealignError, unknown
@@ -125,12 +126,14 @@ class GreedyReward:
         for stop in dict.fromkeys(row.stop for row in chosen):
             places = [i for i, row in enumerate(chosen) if row.stop == stop]
             asked = [Request(str(i), chosen[i].prompt, 1) for i in places]
-            drawn = self._generator.generate(asked, Sampling(0.0, 1.0, self._length, stop))
+            with phase("rollout"):
+                drawn = self._generator.generate(asked, Sampling(0.0, 1.0, self._length, stop))
             for i, completions in zip(places, drawn, strict=True):
                 texts[i] = completions[0]
         names = {name for row in chosen for name in row.columns}
         columns = {name: [row.columns.get(name) for row in chosen] for name in sorted(names)}
-        values = self.reward(prompts=[row.prompt for row in chosen], completions=texts, **columns)
+        with phase("reward"):
+            values = self.reward(prompts=[row.prompt for row in chosen], completions=texts, **columns)
         return [None if value is None else -value for value in _checked(values, len(chosen))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -12,6 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from alignment.health.checkpoints import newest_usable
+from alignment.health.guard import Rewind
+from alignment.health.loops import Watch, drop_rows_after
+from alignment.health.monitor import phase
 from alignment.zeroth_order.estimators import Values
 from alignment.zeroth_order.snapshots import load_snapshot, save_snapshot
 from alignment.zeroth_order.steplog import Step, StepLog
@@ -82,7 +87,12 @@ def _order(rows: int, seed: int, epoch: int) -> Any:
 
 
 def train(
-    directory: RunDir, trainer: ZerothOrder, objective: Objective, plan: Plan, rows_hash: str
+    directory: RunDir,
+    trainer: ZerothOrder,
+    objective: Objective,
+    plan: Plan,
+    rows_hash: str,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Goes from wherever the run is to its last step.
 
@@ -92,12 +102,13 @@ def train(
         objective: See there.
         plan: See there.
         rows_hash: Of the rows, part of what a log must agree in.
+        watch: Of the run's health; None watches nothing.
 
     Returns:
         Closing figures.
 
     Raises:
-        CodealignError: As `StepLog.open` and `ZerothOrder.step`.
+        CodealignError: As `StepLog.open`, `ZerothOrder.step` and `Watch.allows`.
     """
     rank, world = _place()
     log = StepLog(directory.path / STEPS, {**trainer.header(), "rows": rows_hash, "seed": plan.seed})
@@ -116,25 +127,54 @@ def train(
         def evaluate(rows: Sequence[int] = rows) -> Values:
             values: list[float | None] = []
             for begin in range(0, len(rows), plan.batch):
-                values += objective(rows[begin : begin + plan.batch])
+                with phase("forward"):
+                    values += objective(rows[begin : begin + plan.batch])
             return _gathered(values)
 
-        step = trainer.step(
-            plan.rate(number), evaluate, (lambda s: log.append([s])) if rank == 0 else _ignore
-        )
+        step = _step(trainer, plan.rate(number), evaluate, log if rank == 0 else None, watch)
+        if watch is not None:
+            watch.step_done(trainer.done, plan.steps)
         history.add(step, (time.perf_counter() - started) / (trainer.done - before))
         if rank == 0 and trainer.done % plan.save_every == 0 and trainer.done < plan.steps:
-            save_snapshot(directory.path, trainer.weights, trainer.done)
+            with contextlib.nullcontext(True) if watch is None else watch.saving(trainer.done) as hashes:
+                save_snapshot(directory.path, trainer.weights, trainer.done, hashes=hashes)
     return history.closing()
 
 
-def _ignore(_: Step) -> None:
-    """The log of a process that keeps none."""
+def _step(
+    trainer: ZerothOrder,
+    rate: float,
+    evaluate: Callable[[], Values],
+    log: StepLog | None,
+    watch: Watch | None,
+) -> Step:
+    """One step under watch. A rewind cuts the log, which is the checkpoint, back to the one that it names."""
+
+    def record(step: Step) -> None:
+        if log is not None:
+            log.append([step])
+
+    if watch is None:
+        return trainer.step(rate, evaluate, record)
+    if watch.passes_over(trainer.done + 1):
+        return trainer.pass_over(rate, record)
+    try:
+        # Processes wait for one another's values in a phase that is no work of their own.
+        with phase("update"):
+            return trainer.step(rate, evaluate, record, watch.allows)
+    except Rewind as back:
+        if log is not None:
+            drop_rows_after(log.path.with_name("metrics.jsonl"), back.checkpoint)
+            log.cut(back.checkpoint)
+        raise
 
 
 def _take_up(folder: Path, trainer: ZerothOrder, steps: Sequence[Step]) -> None:
     if not steps:
         return
+    if _place()[0] == 0:
+        newest_usable(folder, most=len(steps))  # a torn one is said, and out of the way
+    _together()
     trainer.done = load_snapshot(folder, trainer.weights, len(steps))
     begun = trainer.done
     how = f"{'a snapshot and ' if begun else ''}{len(steps) - begun} replayed"

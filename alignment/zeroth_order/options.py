@@ -9,6 +9,7 @@ from typing import Any
 
 from trl import DPOConfig
 
+from alignment.health.options import NAMES as HEALTH_OPTIONS
 from alignment.preference.arguments import Arguments
 from alignment.preference.arguments import parse as read
 from alignment.preference.objective import defaults, objective_of
@@ -27,7 +28,7 @@ _ALWAYS = {
     "max_length", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "seed", "use_cpu", "bf16",
     "fp16", "logging_steps", "save_steps", "report_to", "disable_tqdm", "gradient_checkpointing",
     "ddp_backend", "ddp_timeout", "lr_schedule_file", "eps", "directions", "estimator", "ranking_keep",
-    "sparsity", "mask_every", "reward",
+    "sparsity", "mask_every", "reward", *(name for name in HEALTH_OPTIONS if name != "peak_tflops"),
 }  # fmt: skip
 _WITH_LOSS = {
     "loss_type", "loss_weights", "beta", "label_smoothing", "ld_alpha", "f_divergence_type",
@@ -100,10 +101,13 @@ def parse(argv: Sequence[str]) -> Arguments:
         CodealignError: As `preference.arguments.parse`; for options that do nothing here, or values that
             cannot train.
     """
-    arguments = read(argv, ZerothOrderConfig, ZerothOrderOptions)
+    known = _ALWAYS | _WITH_LOSS | _WITH_REWARD
+    arguments = read(argv, ZerothOrderConfig, ZerothOrderOptions, lambda name: name in known)
     training, options, given = arguments.training, arguments.options, arguments.given
     _check_idle(given, options.reward)
     _check_values(training, options)
+    if arguments.health.on_nan == "warn":
+        raise CodealignError("--on_nan warn: a step without a value cannot go anywhere; skip is what it does")
     if options.reward is None:
         own = defaults(training.loss_type)
         for name, value in own.items():

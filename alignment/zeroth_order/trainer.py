@@ -83,16 +83,24 @@ class ZerothOrder:
         settings = {name: getattr(self.settings, name) for name in names}
         return {**settings, "stream": stream(self.weights)}
 
-    def step(self, rate: float, evaluate: Evaluate, record: Callable[[Step], None]) -> Step:
+    def step(
+        self,
+        rate: float,
+        evaluate: Evaluate,
+        record: Callable[[Step], None],
+        allows: Callable[[float, int], bool] = lambda loss, step: True,
+    ) -> Step:
         """Looks, records, moves.
 
         Args:
             rate: Learning rate.
             evaluate: Called twice a direction (once for `ranking`), always on the same batch.
             record: Is told of the step before the weights go: what it keeps can be replayed.
+            allows: Given the loss (NaN without any finite factor) and the step's number from 1, whether the
+                weights may go; where not, the step is recorded as one without factors.
 
         Raises:
-            CodealignError: After `PATIENCE` steps in a row without a finite factor.
+            CodealignError: After `PATIENCE` steps in a row without a finite factor; as `allows`.
         """
         self._masks()
         seeds = direction_seeds(self.seed, self.done, self.settings.directions)
@@ -100,6 +108,9 @@ class ZerothOrder:
         losses, factors = (self._ranked if ranking else self._differences)(seeds, evaluate)
         finite = [loss for loss in losses if math.isfinite(loss)]
         loss = rounded(sum(finite) / len(finite), 6) if finite else math.nan
+        known = any(factor is not None for factor in factors)
+        if not allows(loss if known else math.nan, self.done + 1):
+            factors = [None] * len(seeds)
         step = Step(rounded(rate), loss, tuple(zip(seeds, factors, strict=True)))
         record(step)
         self._move(step)
@@ -109,6 +120,14 @@ class ZerothOrder:
                 f"{PATIENCE} steps in a row had no finite value, the last at step {self.done}: lower "
                 f"learning_rate ({rate:g}) or eps ({self.settings.eps:g}), and start anew with --overwrite"
             )
+        return step
+
+    def pass_over(self, rate: float, record: Callable[[Step], None]) -> Step:
+        """A step without evaluation or factors, as a replay would take it: rounded as if it had looked."""
+        seeds = direction_seeds(self.seed, self.done, self.settings.directions)
+        step = Step(rounded(rate), math.nan, tuple((seed, None) for seed in seeds))
+        record(step)
+        self.replay([step])
         return step
 
     def replay(self, steps: Sequence[Step]) -> None:

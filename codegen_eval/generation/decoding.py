@@ -78,40 +78,105 @@ def decode(
         For each drawing its completions, the greedy one last.
     """
     import torch
-    from transformers import DynamicCache
 
-    ids, mask = _left_padded([d.prompt_ids for d in drawings], model.device)
+    rows = Rows.of(model, [d.prompt_ids for d in drawings])
     draws, greedy = _uniforms(drawings, max_new_tokens)
-    cache = DynamicCache(config=model.config)
-    logits = _forward(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
-    repeats = torch.tensor([len(d.randoms) + d.greedy for d in drawings], device=ids.device)
-    rows = torch.repeat_interleave(torch.arange(len(drawings), device=ids.device), repeats)
-    cache.batch_select_indices(rows)
-    logits, mask = logits[rows], mask[rows]
-    alive = list(range(len(rows)))
-    output = [Drawn([], False, []) for _ in alive]
-    done = [False] * len(alive)
-    for step in range(max_new_tokens):
+    repeats = torch.tensor([len(d.randoms) + d.greedy for d in drawings], device=model.device)
+    rows.select(torch.repeat_interleave(torch.arange(len(drawings), device=model.device), repeats))
+    output = [Drawn([], False, []) for _ in range(len(rows))]
+    ended = [False] * len(rows)
+    latest: dict[int, float] = {}
+
+    def choose(logits: Tensor, alive: list[int], step: int) -> Tensor:
         chosen, found = _chosen(logits, draws[alive, step], greedy[alive], temperature, top_p, logps)
-        for row, token, logp in zip(alive, chosen.tolist(), found, strict=True):
-            if done[row]:
-                continue
-            sample = output[row]
-            sample.ids.append(token)
-            if logps:
-                sample.logps.append(logp)
-            done[row] = token in ends or (stopped is not None and stopped(sample.ids))
-        left = [i for i, row in enumerate(alive) if not done[row]]
-        if not left or step + 1 == max_new_tokens:
-            break
-        if len(left) <= (1 - _DEPART) * len(alive):
-            keep = torch.tensor(left, device=ids.device)
-            cache.batch_select_indices(keep)
-            chosen, mask, alive = chosen[keep], mask[keep], [alive[i] for i in left]
-        mask = torch.cat([mask, mask.new_ones((len(alive), 1))], dim=1)
-        logits = _forward(model, chosen.unsqueeze(1), mask, mask.sum(1, keepdim=True) - 1, cache)
-    whole = iter([Drawn(s.ids, ended, s.logps) for s, ended in zip(output, done, strict=True)])
+        latest.update(zip(alive, found, strict=True))
+        return chosen
+
+    def take(row: int, token: int, step: int) -> bool:
+        sample = output[row]
+        sample.ids.append(token)
+        if logps:
+            sample.logps.append(latest[row])
+        ended[row] = token in ends or (stopped is not None and stopped(sample.ids))
+        return ended[row]
+
+    rows.draw(max_new_tokens, choose, take)
+    whole = iter([Drawn(s.ids, end, s.logps) for s, end in zip(output, ended, strict=True)])
     return [[next(whole) for _ in range(int(n))] for n in repeats]
+
+
+@dataclass
+class Rows:
+    """Rows of tokens that a model has read, ready to be drawn from; call all of it without gradients.
+
+    Attributes:
+        model: A causal language model that takes a cache.
+        cache: Its keys and values.
+        mask: What each row sees of the cache, (rows, tokens).
+        logits: Of the next token, (rows, vocabulary).
+    """
+
+    model: Any
+    cache: Any
+    mask: Tensor
+    logits: Tensor
+
+    @classmethod
+    def of(cls, model: Any, prompts: Sequence[Sequence[int]]) -> Rows:
+        """Reads prompts of at least one token each, padded on their left."""
+        from transformers import DynamicCache
+
+        ids, mask = _left_padded(prompts, model.device)
+        cache = DynamicCache(config=model.config)
+        return cls(model, cache, mask, _forward(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache))
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.mask)
+
+    def select(self, indices: Tensor) -> None:
+        """Goes on with these rows, in this order; one may come several times."""
+        self.cache.batch_select_indices(indices)
+        self.logits, self.mask = self.logits[indices], self.mask[indices]
+
+    def feed(self, ids: Tensor) -> None:
+        """Reads `ids`, (rows, n), behind the rows."""
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones(ids.shape)], dim=1)
+        first = self.mask.sum(1, keepdim=True) - ids.shape[1]
+        positions = first + torch.arange(ids.shape[1], device=ids.device)
+        self.logits = _forward(self.model, ids, self.mask, positions, self.cache)
+
+    def draw(
+        self,
+        longest: int,
+        choose: Callable[[Tensor, list[int], int], Tensor],
+        take: Callable[[int, int, int], bool],
+    ) -> None:
+        """Token after token until every row is finished; finished ones leave the batch, some at a time.
+
+        Args:
+            longest: Most tokens of a row.
+            choose: Gives each row's next token from the logits, the rows' numbers and the step.
+            take: Gets a row's number, its token and the step; whether the row is finished by it.
+        """
+        import torch
+
+        alive = list(range(len(self)))
+        done = [False] * len(alive)
+        for step in range(longest):
+            chosen = choose(self.logits, alive, step)
+            for row, token in zip(alive, chosen.tolist(), strict=True):
+                done[row] = done[row] or take(row, token, step)
+            left = [i for i, row in enumerate(alive) if not done[row]]
+            if not left or step + 1 == longest:
+                return
+            if len(left) <= (1 - _DEPART) * len(alive):
+                keep = torch.tensor(left, device=chosen.device)
+                self.select(keep)
+                chosen, alive = chosen[keep], [alive[i] for i in left]
+            self.feed(chosen.unsqueeze(1))
 
 
 def _chosen(

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from alignment import mrt_rl
+from alignment.health.beats import read_beats
+from alignment.health.events import FOLDER, read_events
+from alignment.health.guard import Rewind
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import read_jsonl
 from tests.alignment.mrt.made_up import trained
@@ -74,6 +77,33 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
         assert files(mrt_rl.run(flags(base, out, form=form)).path) == files(whole.path), stop
 
 
+@pytest.mark.slow
+def test_a_spoiled_update_is_skipped_or_gone_back_from(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignment.mrt import rl_steps
+
+    losses, updates = rl_steps.policy_losses, 0
+
+    def spoiled(*rest: Any) -> Any:
+        nonlocal updates
+        updates += 1
+        return (loss * float("nan") if updates == 4 else loss for loss in losses(*rest))
+
+    monkeypatch.setattr(rl_steps, "policy_losses", spoiled)
+    skipped = mrt_rl.run(flags(base, tmp_path / "skip", max_steps=5))
+    rows = [r for r in read_jsonl(skipped.path / "metrics.jsonl") if "event" not in r]
+    assert [r["loss"] is None for r in rows] == [False, False, False, True, False]
+    assert [e.kind for e in read_events(skipped.path / FOLDER)] == ["nan"]
+    (beat,) = read_beats(skipped.path / FOLDER)
+    assert beat.state == "finished" and {"rollout", "reward", "update"} <= set(beat.phases)
+    updates, again = 0, flags(base, tmp_path / "rewind", max_steps=5, on_nan="rewind")
+    with pytest.raises(Rewind, match="back to step 2"):
+        mrt_rl.run(again)
+    rows = list(read_jsonl(mrt_rl.run(again).path / "metrics.jsonl"))
+    assert [r["step"] for r in rows if "event" not in r] == [1, 2, 5], "steps 3 and 4 are passed over"
+
+
 def test_bad_input_is_one_message(base: Path, tmp_path: Path) -> None:
     for changes, message in (
         ({"form": "bonsu"}, "did you mean 'bonus'"),
@@ -81,6 +111,8 @@ def test_bad_input_is_one_message(base: Path, tmp_path: Path) -> None:
         ({"num_generations": 1}, "greater than or equal to 2"),
         ({"alpha": -1}, "greater than or equal to 0"),
         ({"top_p": 0}, "greater than 0"),
+        ({"on_nan": "ignore"}, "--on_nan must be one of"),
+        ({"hang_timeout": -1}, "--hang_timeout must be"),
     ):
         with pytest.raises(CodealignError, match=message):
             mrt_rl.run(flags(base, tmp_path / "out", **changes))

@@ -68,7 +68,10 @@ def test_the_same_run_is_taken_up_and_another_is_refused_by_key(tmp_path: Path) 
 
 def test_a_run_that_has_made_nothing_does_not_bar_its_directory(tmp_path: Path) -> None:
     opened(tmp_path / "run", split="trian")
+    (tmp_path / "run/health").mkdir()
+    (tmp_path / "run/health/skip.json").write_text("[[0, 3]]")
     run = opened(tmp_path / "run", split="train")
+    assert not (tmp_path / "run/health").exists(), "what is noted there was another run's"
     assert run.read_json("protocol.json")["config"]["split"] == "train"
     assert "train\n" in (tmp_path / "run" / "config.yaml").read_text()
     stopped = run.build("rows", 3, produce)
@@ -260,8 +263,10 @@ def test_killed_while_it_starts_or_clears_it_is_still_ours(tmp_path: Path) -> No
     run.mkdir()
     (run / ".tmp.protocol.json").write_text('{"form')
     (run / ".lock").touch()
+    (run / ".tmp.model").mkdir()
+    (run / ".tmp.model/weights").write_text("ha")
     opened(run)
-    assert not (run / ".tmp.protocol.json").exists()
+    assert {path.name for path in run.glob(".tmp.*")} == set()
 
 
 def test_a_torn_line_of_the_log_is_dropped(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from alignment.health import checkpoints
 from alignment.health.checkpoints import WHOLE, fault, newest_whole, prune, save_whole, seal, set_aside
+from alignment.health.events import FOLDER, read_events
 from codegen_eval.errors import CodealignError
 from tests.conftest import REPO
 
@@ -102,9 +103,9 @@ def test_a_torn_checkpoint_is_set_aside_so_that_retention_does_not_count_it(
     changed, unfinished = write(tmp_path, 2), write(tmp_path, 4, sealed=False)
     _flip(changed)
     for folder in (changed, unfinished):
-        set_aside(folder, str(fault(folder)))
+        set_aside(folder, str(fault(folder)), tmp_path / "checkpoint-1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["torn-checkpoint-2"]
-    assert "checkpoint-4 is torn (it was never finished); the one before is used" in capsys.readouterr().err
+    assert "checkpoint-4 is torn (it was never finished); checkpoint-1 is used" in capsys.readouterr().err
 
 
 def test_saving_leaves_either_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
@@ -152,6 +153,27 @@ def test_a_kill_at_any_moment_of_saving_leaves_the_checkpoint_before(tmp_path: P
     save_whole(tmp_path / "checkpoint-2", lambda folder: (folder / "a").touch())
     assert newest_whole(tmp_path) == tmp_path / "checkpoint-2"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_torn_checkpoints_are_said_noted_and_gone_and_those_of_later_steps_are_not_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "protocol.json").write_text("{}")
+    for step in (1, 2, 3):
+        _flip(write(tmp_path / "member", step)) if step > 1 else write(tmp_path / "member", step)
+    assert checkpoints.newest_usable(tmp_path / "member", most=2) == tmp_path / "member/checkpoint-1"
+    said = capsys.readouterr().err
+    assert (
+        "checkpoint-2 is torn (model.safetensors: its content is not" in said and "checkpoint-3" not in said
+    )
+    (event,) = read_events(tmp_path / FOLDER)
+    assert (event.kind, event.facts["checkpoint"]) == ("torn_checkpoint", "checkpoint-2")
+    assert sorted(p.name for p in (tmp_path / "member").iterdir()) == [
+        "checkpoint-1", "checkpoint-3", "torn-checkpoint-2",
+    ]  # fmt: skip
+    _unmarked(tmp_path / "member/checkpoint-1")
+    assert checkpoints.newest_usable(tmp_path / "member") is None
+    assert "checkpoint-1 is torn (it was never finished); there is none before it" in capsys.readouterr().err
 
 
 def test_pruning_keeps_the_newest_whole_ones_and_never_all(tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ import pytest
 import yaml
 
 from alignment import ppo, remax, rloo
+from alignment.health.checkpoints import newest_whole, step_of
+from alignment.health.events import read_events
+from alignment.health.loops import drop_rows_after
+from alignment.health.restart import HANG_STATUS, restarting
 from alignment.onpolicy.job import longest_prompt
 from alignment.onpolicy.options import OnPolicyOptions
 from alignment.onpolicy.prompts import encode_rows, load_rows
-from alignment.onpolicy.runlog import _cut
 from codegen_eval.errors import CodealignError
 from tests.alignment import tiny
 from tests.conftest import REPO
@@ -67,6 +70,8 @@ def test_options_that_nobody_set_are_the_algorithms() -> None:
         (["--use_vllm", "true", "--vllm_engine", "3"], "must be a mapping"),
         (["--vllm_engine", '{"seed": 1}'], "belongs to use_vllm"),
         (["--vf_coef", "0.3"], "does nothing in remax"),
+        (["--hang_timeout=-1"], "--hang_timeout must be"),
+        (["--peak_tflops", "3"], "config key of on-policy training 'peak_tflops'"),
     ],
 )
 def test_what_a_recipe_may_not_say_is_refused(flags: list[str], message: str) -> None:
@@ -131,7 +136,7 @@ def test_long_prompts_are_left_out_and_counted_and_none_left_is_an_error() -> No
 def test_rows_after_the_checkpoint_are_made_again_and_not_twice(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "rew')
-    _cut(path, 2)
+    drop_rows_after(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
@@ -174,14 +179,19 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(
     env = {**os.environ, "PYTHONPATH": str(REPO)}
     killed = subprocess.Popen(command, cwd=REPO, env=env, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
-    while not (folder / "killed/checkpoint-4/manifest.json").exists():
+    while not (folder / "killed/checkpoint-4/complete").exists():
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
+    newest = newest_whole(folder / "killed")
+    assert newest is not None
+    os.truncate(newest / "optimizer.pt", 1000)
     again = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "step 2/8" not in again.stderr and "step 8/8" in again.stderr
+    assert f"{newest.name} is torn (optimizer.pt: 1000 bytes" in again.stderr
+    assert f"checkpoint-{step_of(newest) - 2} is used" in again.stderr
     weights = [(folder / name / "model/model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1] != (folder / "model/model.safetensors").read_bytes()
     rows = [
@@ -197,3 +207,50 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_weights_and_figures(
     capsys.readouterr()
     assert ppo.run([*arguments, str(folder / "whole")]).finished
     assert "step" not in capsys.readouterr().err, "a finished run is not trained again"
+
+
+_HANGS = """
+import sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from alignment import ppo
+from alignment.rewards.registry import REWARDS
+marker = Path(sys.argv[1])
+
+@REWARDS.register("hangs_once")
+def make():
+    def reward_that_hangs_once(completions, trainer_state, **columns):
+        if trainer_state.global_step == 3 and not marker.exists():
+            marker.touch()
+            time.sleep(1e6)
+        return [float(len(text)) for text in completions]
+    return reward_that_hangs_once
+
+sys.exit(ppo.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # two processes, on machines that may be busy
+def test_a_run_whose_reward_hangs_is_ended_with_stacks_and_started_again(
+    job: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--rewards", "hangs_once", "--max_steps", "4", "--hang_timeout", "20"]
+    words = [str(tmp_path / "marker"), *job[1], str(out), *flags]
+    env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    statuses = []
+
+    def run() -> int:
+        statuses.append(subprocess.run([sys.executable, "-c", _HANGS, *words], cwd=REPO, env=env).returncode)
+        return statuses[-1]
+
+    assert restarting(run, 1, out) == 0 and statuses == [HANG_STATUS, 0]
+    said = capfd.readouterr().err
+    assert "in reward_that_hangs_once" in said and "step 3, reward" in said
+    events = [event.kind for event in read_events(out / "health")]
+    assert events == ["hang", "ended", "restart"]
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "step" in row][:4] == [1, 2, 3, 4]
+    assert (out / "finished.json").exists()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from alignment.onpolicy import checkpoint
+from alignment.health.checkpoints import newest_whole
 from alignment.onpolicy.prompts import PromptOrder
 from alignment.onpolicy.rollout import Ask, Decoding, HFSampler
 from codegen_eval.errors import CodealignError
@@ -284,7 +284,7 @@ def test_too_many_missing_rewards_stop_with_a_checkpoint_from_which_a_mended_rew
     with pytest.raises(CodealignError, match=r"no reward.*the sandbox is gone.*checkpoint-3.*whole"):
         t.train()
     # A fifth of a window of five steps: the second step without rewards is too many; the first one is done.
-    found = checkpoint.newest_whole(tmp_path)
+    found = newest_whole(tmp_path)
     assert found is not None and found.name == "checkpoint-3"
     broken["from"] = 99
     again = made("remax", reward, **common)
@@ -425,14 +425,14 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(name: str, tmp_pat
 def test_the_newest_whole_checkpoint_is_found_and_a_damaged_one_passed_over(tmp_path: Path) -> None:
     made("reinforce", folder=tmp_path, loop={"max_steps": 4, "save_steps": 1, "save_total_limit": 3}).train()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
-    (tmp_path / ".part-checkpoint-9").mkdir()
+    (tmp_path / ".tmp.checkpoint-9").mkdir()
     content = (tmp_path / "checkpoint-4/weights.safetensors").read_bytes()
     (tmp_path / "checkpoint-4/weights.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert checkpoint.newest_whole(tmp_path) == tmp_path / "checkpoint-3"
-    (tmp_path / "checkpoint-3/manifest.json").write_text("[]")
-    assert checkpoint.newest_whole(tmp_path) == tmp_path / "checkpoint-2"
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-3"
+    (tmp_path / "checkpoint-3/complete").write_text("[]")
+    assert newest_whole(tmp_path) == tmp_path / "checkpoint-2"
     (tmp_path / "checkpoint-2/state.json").unlink()
-    assert checkpoint.newest_whole(tmp_path) is None
+    assert newest_whole(tmp_path) is None
 
 
 def test_a_checkpoint_of_another_coefficient_or_critic_is_refused(tmp_path: Path) -> None:

@@ -10,14 +10,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from alignment.health import guard
+from alignment.health.beats import read_beats
+from alignment.health.events import FOLDER, read_events
+from alignment.health.guard import Rewind
+from alignment.health.loops import watching
+from alignment.health.options import HealthOptions
 from alignment.zeroth_order import loop
 from alignment.zeroth_order.loop import Plan, batch_rows, means, train
-from alignment.zeroth_order.steplog import Step
-from alignment.zeroth_order.trainer import Settings, ZerothOrder
+from alignment.zeroth_order.steplog import Step, read
+from alignment.zeroth_order.trainer import PATIENCE, Settings, ZerothOrder, replay_log
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
 from tests.alignment.zeroth_order.small import IDS, NEXT, Small, equal, state
@@ -94,15 +101,17 @@ def test_a_snapshot_spares_the_replay_and_a_torn_one_is_passed_over(
     with pytest.raises(Killed):
         go(tmp_path / "a", 54)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert [path.name for path in (tmp_path / "a").glob("weights-*")] == ["weights-00000004.safetensors"]
+    assert [path.name for path in (tmp_path / "a").glob("checkpoint-*")] == ["checkpoint-4"]
     capsys.readouterr()
     again, _ = go(tmp_path / "a")
     assert "going on after 6 steps: a snapshot and 2 replayed" in capsys.readouterr().err
-    snapshot = tmp_path / "b/weights-00000004.safetensors"
-    snapshot.write_bytes(snapshot.read_bytes()[:-9])
+    snapshot = tmp_path / "b/checkpoint-4/weights.safetensors"
+    content = snapshot.read_bytes()
+    snapshot.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # one bit, which no format would see
     torn, _ = go(tmp_path / "b")
     said = capsys.readouterr().err
-    assert "weights-00000004.safetensors is broken" in said and "after 6 steps: 6 replayed" in said
+    assert "checkpoint-4 is torn (weights.safetensors: its content" in said and "none before it" in said
+    assert "after 6 steps: 6 replayed" in said
     assert equal(state(whole), state(again)) and equal(state(whole), state(torn))
 
 
@@ -193,3 +202,80 @@ def test_a_loss_that_grows_is_told_once_in_plain_words(
     plan = replace(PLAN, reward=reward, log_every=1)
     train(RunDir.open(tmp_path, "mezo", {}), ZerothOrder(model, SETTINGS), Growing(model), plan, "r")
     assert capsys.readouterr().err.count("the steps are too long. Lower learning_rate") == warned
+
+
+class Spoiled(RowLoss):
+    """Values of one step are `value` times what they should be."""
+
+    bad, value = 6, float("nan")
+
+    def __call__(self, rows: Sequence[int]) -> list[float | None]:
+        found = super().__call__(rows)
+        if (len(self.seen) - 1) // 8 + 1 != self.bad:
+            return found
+        return [None if loss is None else self.value * loss for loss in found]
+
+
+def watched(folder: Path, bad: int = 6, value: float = float("nan"), **options: Any) -> tuple[Small, Spoiled]:
+    model = Small()
+    objective = Spoiled(model)
+    objective.bad, objective.value = bad, value
+    directory = RunDir.open(folder, "mezo", {})
+    try:
+        with watching(folder, HealthOptions(**options), patience=PATIENCE + 1) as watch:
+            train(directory, ZerothOrder(model, SETTINGS, seed=1), objective, PLAN, "r", watch)
+    finally:
+        directory.close()
+    return model, objective
+
+
+def moved(folder: Path) -> list[int]:
+    """Numbers of the steps whose factors are known."""
+    _, steps = read(folder / "steps.jsonl")
+    return [number for number, step in enumerate(steps, 1) if step.skipped == 0]
+
+
+def test_a_healthy_run_goes_the_same_way_under_watch(tmp_path: Path) -> None:
+    whole, _ = go(tmp_path / "whole")
+    again, _ = watched(tmp_path / "watched", bad=99, checkpoint_hashes=False)
+    assert equal(state(whole), state(again))
+    (beat,) = read_beats(tmp_path / "watched" / FOLDER)
+    assert (beat.state, beat.step, beat.max_steps) == ("finished", 10, 10)
+    assert {"forward", "update"} <= set(beat.phases) and beat.loss is not None
+    manifest = json.loads((tmp_path / "watched/checkpoint-8/complete").read_text())
+    assert set(manifest["files"]["weights.safetensors"]) == {"size"}
+
+
+@pytest.mark.parametrize(("value", "kind"), [(float("nan"), "nan"), (1e4, "spike")])
+def test_skip_records_a_step_without_factors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, kind: str
+) -> None:
+    monkeypatch.setattr(guard, "LEAST", 4)
+    model, _ = watched(tmp_path, value=value, on_nan="skip", on_spike="skip")
+    assert moved(tmp_path) == [1, 2, 3, 4, 5, 7, 8, 9, 10]
+    (event,) = read_events(tmp_path / FOLDER)
+    assert (event.kind, event.facts["step"]) == (kind, 6)
+    replayed = Small()
+    replay_log(replayed, tmp_path / "steps.jsonl")
+    assert equal(state(model), state(replayed)), "the log is still the checkpoint"
+
+
+def test_rewind_goes_back_to_the_snapshot_and_passes_the_steps_over(tmp_path: Path) -> None:
+    with pytest.raises(Rewind, match="back to step 4; the batches up to that of step 6"):
+        watched(tmp_path, on_nan="rewind")
+    assert moved(tmp_path) == [1, 2, 3, 4] and [row["step"] for row in rows_of(tmp_path)] == [3]
+    model, objective = watched(tmp_path, bad=99, on_nan="rewind")
+    assert moved(tmp_path) == [1, 2, 3, 4, 7, 8, 9, 10]
+    assert len(objective.seen) == 4 * 8, "steps 5 and 6 are not looked at"
+    assert [row["step"] for row in rows_of(tmp_path)] == [3, 6, 9, 10]
+    replayed = Small()
+    replay_log(replayed, tmp_path / "steps.jsonl")
+    assert equal(state(model), state(replayed))
+
+
+def test_stop_ends_the_run_and_leaves_the_weights_of_the_log(tmp_path: Path) -> None:
+    with pytest.raises(CodealignError, match="step 6: the loss is not finite; stopped as --on_nan says"):
+        watched(tmp_path, on_nan="stop")
+    assert moved(tmp_path) == [1, 2, 3, 4, 5]
+    again, _ = watched(tmp_path, bad=99)
+    assert equal(state(go(tmp_path / "whole")[0]), state(again))
