@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-SIZES = {5: (256, 688, 4, 4, 8_192), 50: (512, 1408, 10, 8, 32_000)}
+SIZES = {1: (128, 344, 4, 4, 2_048), 5: (256, 688, 4, 4, 8_192), 50: (512, 1408, 10, 8, 32_000)}
 """Millions of parameters: width, inner width, layers, heads, vocabulary."""
 
 # Tokens of prompt and of each side: from, to.
@@ -74,19 +74,19 @@ def model_of(size: int, seed: int) -> Any:
         tie_word_embeddings=True,
         max_position_embeddings=2048,
         pad_token_id=0,
+        eos_token_id=1,
         attn_implementation="sdpa",
     )
     return LlamaForCausalLM(config)
 
 
 def tokenizer_of(vocabulary: int) -> Any:
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {f"w{i}": i for i in range(vocabulary)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w3")), pad_token="w0", eos_token="w1"
-    )
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocabulary)}, unk_token="w3"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", eos_token="w1")
 
 
 def trainer_of(way: str, size: int, batch: str, folder: str, **changes: Any) -> Any:
