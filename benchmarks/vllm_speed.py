@@ -1,11 +1,13 @@
-"""vLLM beside Hugging Face's generate and our own loop: samples a CPU second, and whether greedy text agrees.
+"""vLLM beside Hugging Face's generate and our own loop: samples a second, and whether greedy text agrees.
 
     make .venv-vllm/.stamp
     OMP_NUM_THREADS=1 .venv-vllm/bin/python -m benchmarks.vllm_speed --out runs/bench/vllm
 
 tiny-coder in float32 on one thread, MiniPy prompts with a shared preamble of other problems, so that prefixes
-are worth keeping. Rounds are interleaved; CPU time of this process, in which the engine runs too. vLLM's
-prefix cache is emptied before each round; the figure is the share of prompt tokens that came from it.
+are worth keeping. Rounds are interleaved; time by the clock and of the CPU, of this process, in which the
+engine runs too; on a machine that does other work as well, the CPU's is the one to compare. Loading is not
+counted. vLLM's prefix cache is emptied before each round; the figure is the share of prompt tokens that came
+from it. The machine's load average is written down.
 """
 
 from __future__ import annotations
@@ -79,6 +81,84 @@ class Ours:
         return [text for part in self.backend(asked, sampling) for text in part]
 
 
+def ways_to_draw(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All ways by name, and the engines among them; each loads with its first use."""
+    from codegen_eval.generation.base import BackendOptions
+    from codegen_eval.generation.hf import HFGenerator, load_model
+    from codegen_eval.generation.vllm import VLLMBackend
+
+    model, tokenizer = load_model(path, dtype="float32", device="cpu")
+    ways: dict[str, Any] = {
+        "transformers' generate": Generate(model, tokenizer),
+        "our loop": Ours(HFGenerator(model, tokenizer).generate),
+    }
+    engines = {}
+    for name, caching in (("vLLM", True), ("vLLM, no prefix cache", False)):
+        engine = {"enforce_eager": True, "max_model_len": 512, "block_size": 32}
+        engine |= {"enable_prefix_caching": caching}
+        engines[name] = VLLMBackend(BackendOptions(path, dtype="float32", engine=engine))
+    for name, backend in engines.items():
+        ways[name] = Ours(lambda asked, how, b=backend: next(iter(b.generate([(0, asked)], how)))[1])
+    return ways, engines
+
+
+def measure(ways: dict[str, Any], engines: dict[str, Any], texts: list[str], rounds: int) -> dict[str, Any]:
+    """A row a way, and the load averages before and after each round."""
+    greedy = {name: way(texts, 1, 0.0) for name, way in ways.items()}  # loads, and warms up
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cached: dict[str, list[float]] = {name: [] for name in engines}
+    loads = [os.getloadavg()[0]]
+    for _ in range(rounds):
+        for name, way in ways.items():
+            if name in engines:
+                engines[name].forget_prefixes()
+            began, before = time.perf_counter(), time.process_time()
+            way(texts, SAMPLES, 0.8)
+            cpu[name].append(time.process_time() - before)
+            wall[name].append(time.perf_counter() - began)
+            if name in engines:
+                cached[name].append(engines[name].counts.cached_share)
+        loads.append(os.getloadavg()[0])
+    rows = []
+    for name in ways:
+        ratios = [one / other for one, other in zip(cpu["transformers' generate"], cpu[name], strict=True)]
+        same = [a == b for a, b in zip(greedy[name], greedy["our loop"], strict=True)]
+        rows.append(
+            {
+                "way": name,
+                "samples_per_second": len(texts) * SAMPLES / statistics.median(wall[name]),
+                "samples_per_cpu_second": len(texts) * SAMPLES / statistics.median(cpu[name]),
+                "times_generate": statistics.median(ratios),
+                "range": [min(ratios), max(ratios)],
+                "same_greedy_text": sum(same),
+                "prompts": len(texts),
+                "cached": statistics.median(cached[name]) if name in cached else None,
+            }
+        )
+    return {"rounds": rounds, "cores": os.cpu_count(), "load_averages": loads, "ways": rows}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures in Markdown."""
+    loads = found["load_averages"]
+    lines = [
+        f"load average from {min(loads):.1f} to {max(loads):.1f} on {found['cores']} cores, "
+        f"{found['rounds']} rounds",
+        "",
+        "| way | samples/s | samples/CPU s | times generate (CPU) | same greedy text | cached |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["ways"]:
+        share = "-" if row["cached"] is None else f"{row['cached']:.0%}"
+        low, high = row["range"]
+        speed = f"{row['samples_per_second']:.1f} | {row['samples_per_cpu_second']:.1f}"
+        ratio = f"{row['times_generate']:.2f} ({low:.2f}-{high:.2f})"
+        same = f"{row['same_greedy_text']} of {row['prompts']}"
+        lines.append(f"| {row['way']} | {speed} | {ratio} | {same} | {share} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -90,68 +170,12 @@ def main() -> None:
 
     torch.set_num_threads(1)
     from alignment.resources import model_path
-    from codegen_eval.generation.base import BackendOptions
-    from codegen_eval.generation.hf import HFGenerator, load_model
-    from codegen_eval.generation.vllm import VLLMBackend
 
-    path = str(model_path("tiny-coder"))
-    model, tokenizer = load_model(path, dtype="float32", device="cpu")
-    engines = {}
-    for name, caching in (("vLLM", True), ("vLLM, no prefix cache", False)):
-        engine = {
-            "enforce_eager": True,
-            "max_model_len": 512,
-            "enable_prefix_caching": caching,
-            "block_size": 32,
-        }
-        engines[name] = VLLMBackend(BackendOptions(path, dtype="float32", engine=engine))
-    texts = prompts(given.prompts, given.preamble)
-    generator = HFGenerator(model, tokenizer)
-    ways: dict[str, Any] = {
-        "transformers' generate": Generate(model, tokenizer),
-        "our loop": Ours(generator.generate),
-    }
-    for name, backend in engines.items():
-        ways[name] = Ours(lambda asked, how, b=backend: next(iter(b.generate([(0, asked)], how)))[1])
-    greedy = {name: way(texts, 1, 0.0) for name, way in ways.items()}  # loads, and warms up
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    cached: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(given.rounds):
-        for name, way in ways.items():
-            if name in engines:
-                engines[name].forget_prefixes()
-            before = time.process_time()
-            way(texts, SAMPLES, 0.8)
-            seconds[name].append(time.process_time() - before)
-            if name in engines:
-                cached[name].append(engines[name].counts.cached_share)
-    rows = []
-    base = seconds["transformers' generate"]
-    for name, spent in seconds.items():
-        ratios = [one / other for one, other in zip(base, spent, strict=True)]
-        rows.append(
-            {
-                "way": name,
-                "samples_per_cpu_second": len(texts) * SAMPLES / statistics.median(spent),
-                "times_generate": statistics.median(ratios),
-                "range": [min(ratios), max(ratios)],
-                "same_greedy_text": sum(
-                    a == b for a, b in zip(greedy[name], greedy["our loop"], strict=True)
-                ),
-                "prompts": len(texts),
-                "cached": statistics.median(cached[name]) if name in cached else None,
-            }
-        )
+    ways, engines = ways_to_draw(str(model_path("tiny-coder")))
+    found = measure(ways, engines, prompts(given.prompts, given.preamble), given.rounds)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print("| way | samples/CPU s | times generate (range) | greedy text as our loop's | from the cache |")
-    print("|---|---|---|---|---|")
-    for row in rows:
-        share = "-" if row["cached"] is None else f"{row['cached']:.0%}"
-        low, high = row["range"]
-        same = f"{row['same_greedy_text']} of {row['prompts']}"
-        speed = f"{row['samples_per_cpu_second']:.1f} | {row['times_generate']:.2f} ({low:.2f}-{high:.2f})"
-        print(f"| {row['way']} | {speed} | {same} | {share} |")
+    (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
 
 
 if __name__ == "__main__":

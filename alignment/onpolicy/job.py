@@ -23,6 +23,7 @@ _NOT_IDENTITY = frozenset(
         *("output_dir", "logging_steps", "save_steps", "save_total_limit", "report_to", "completions_steps"),
         *("reward_retries", "max_failed_rewards", "failed_rewards_window"),
         *HEALTH_OPTIONS,
+        *("vllm_server_base_url", "vllm_server_timeout"),
     }
 )
 _SCRIPT = frozenset({"dataset_name", "dataset_train_split"})
@@ -157,16 +158,6 @@ def build(arguments: Arguments, directory: RunDir | None) -> tuple[Any, int]:
         value_model_path=options.value_model_path,
         checkpointing=config.gradient_checkpointing,
     )
-    sampler = None
-    if options.use_vllm:
-        from alignment.onpolicy.vllm_rollout import VLLMSampler
-
-        sampler = VLLMSampler(
-            tokenizer,
-            arguments.model.model_name_or_path,
-            dtype=str(model.dtype).removeprefix("torch."),
-            engine=options.vllm_engine,
-        )
     trainer = OnPolicyTrainer(
         module,
         tokenizer,
@@ -174,11 +165,33 @@ def build(arguments: Arguments, directory: RunDir | None) -> tuple[Any, int]:
         algorithm,
         prompts,
         reward,
-        sampler=sampler,
+        sampler=_sampler(arguments, tokenizer, model) if options.use_vllm else None,
         folder=None if directory is None else directory.path,
         callbacks=[] if directory is None else [StepLog(directory, options.completions_steps)],
     )
     return trainer, dropped
+
+
+def _sampler(arguments: Arguments, tokenizer: Any, model: Any) -> Any:
+    """vLLM's, in this process or on a server, which takes weights from the run directory."""
+    options = arguments.options
+    if options.vllm_mode == "server":
+        from alignment.onpolicy.vllm_server import ServerSampler
+
+        return ServerSampler(
+            tokenizer,
+            options.vllm_server_base_url,
+            Path(arguments.training.output_dir) / "vllm_weights",
+            timeout=options.vllm_server_timeout,
+        )
+    from alignment.onpolicy.vllm_rollout import VLLMSampler
+
+    return VLLMSampler(
+        tokenizer,
+        arguments.model.model_name_or_path,
+        dtype=str(model.dtype).removeprefix("torch."),
+        engine=options.vllm_engine,
+    )
 
 
 def longest_prompt(options: OnPolicyOptions, window: int | None) -> int:

@@ -18,6 +18,7 @@ from codegen_eval.errors import CodealignError
 Baseline = Literal["batch", "running", "none"]
 PolicyLoss = Literal["reinforce", "clipped"]
 ValueModel = Literal["head", "critic"]
+VLLMMode = Literal["colocate", "server"]
 
 
 # ruff: noqa: RUF009 - a field, by a shorter name
@@ -144,7 +145,12 @@ class OnPolicyOptions:
     cliprange_value: float | None = _option(0.2, "Of the value; null for none.")
     critic_warmup_steps: int = _option(0, "First steps, in which the value alone learns.")
 
-    use_vllm: bool = _option(False, "Draw answers by vLLM in this process, with the policy's weights.")
+    use_vllm: bool = _option(False, "Draw answers by vLLM, with the policy's weights.")
+    vllm_mode: VLLMMode = _option("colocate", "colocate: an engine in this process; server: one that runs.")
+    vllm_server_base_url: str | None = _option(
+        None, "Of the server, as http://127.0.0.1:8000 (docs/onpolicy.md says how it is started)."
+    )
+    vllm_server_timeout: float = _option(240.0, "Seconds to wait for the server, and for an answer of it.")
     vllm_engine: dict[str, Any] | str | None = _option(
         None, "Arguments of vLLM's LLM, e.g. {gpu_memory_utilization: 0.3}; JSON on the command line."
     )
@@ -186,6 +192,7 @@ _POSITIVE = (
     "temperature",
     "value_learning_rate",
     "kl_target",
+    "vllm_server_timeout",
 )
 _NOT_NEGATIVE = ("weight_decay", "kl_coef", "missing_eos_penalty", "vf_coef", "max_approxkl")
 _COUNTS = (

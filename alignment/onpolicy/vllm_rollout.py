@@ -1,7 +1,8 @@
 """Answers by vLLM in the trainer's process (Kwon et al. 2023, arXiv 2309.06180), its weights the policy's.
 
 Before each rollout the policy's weights are copied into the engine, adapters added to them on the way, and
-the prefix cache is emptied. Sampled and greedy answers go in one call, each a request with its own settings.
+the prefix cache is emptied: what is in it was computed with the old ones. Sampled and greedy answers go in
+one call, each a request with its own settings.
 The engine's kernels are not the trainer's, so its log-probabilities (of the distribution drawn from) come
 with the answers and the trainer weighs by them.
 """
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from alignment.onpolicy.rollout import Answer, Ask, Decoding, end_tokens
+from alignment.onpolicy.vllm_worker import EXTENSION
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.sampling import sample_seed
 from codegen_eval.records import cut_at_stop
@@ -50,13 +52,22 @@ class VLLMSampler:
         self._ends: set[int] = set()
 
     def sync(self, model: Any) -> None:
-        """Copies the policy's weights into the engine, which is started by the first call."""
-        self._engine = self._engine or self._started()
+        """Copies the policy's weights into the engine, which is started by the first call.
+
+        Raises:
+            CodealignError: If vLLM cannot load the model, or the engine cannot take weights.
+        """
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self._engine = self._engine or self._started(on_cpu)
         self._ends = end_tokens(model, self.tokenizer)
-        runner = self._engine.llm_engine.model_executor.driver_worker.model_runner
         with torch.no_grad():
-            runner.model.load_weights(whole_weights(model))
-        self._engine.reset_prefix_cache()
+            if on_cpu:
+                self._engine.collective_rpc("take_weights", kwargs={"weights": whole_weights(model)})
+            else:
+                runner = self._engine.llm_engine.model_executor.driver_worker.model_runner
+                runner.model.load_weights(whole_weights(model))
+        if not self._engine.reset_prefix_cache():
+            raise CodealignError("vLLM did not empty its prefix cache, which holds the old weights' answers")
 
     def draw(self, asks: Sequence[Ask], decoding: Decoding) -> list[list[Answer]]:
         """As `rollout.Sampler.draw`; log-probabilities always come along.
@@ -97,12 +108,19 @@ class VLLMSampler:
         logps = [float(step[token].logprob) for token, step in zip(ids, output.logprobs, strict=True)]
         return Answer(ids, cut_at_stop(text, decoding.stop), output.finish_reason == "stop", logps)
 
-    def _started(self) -> Any:
+    def _started(self, on_cpu: bool) -> Any:
+        if on_cpu and not self._arguments.get("enforce_eager", True):
+            raise CodealignError(
+                "vllm_engine has enforce_eager false: on a CPU a compiled model keeps its old weights. Leave "
+                "it out"
+            )
         # The engine's weights must lie in this process.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from vllm import LLM
 
-        fixed = {"seed": 0, "logprobs_mode": "processed_logprobs"}
+        fixed: dict[str, Any] = {"seed": 0, "logprobs_mode": "processed_logprobs"}
+        if on_cpu:
+            fixed |= {"enforce_eager": True, "worker_extension_cls": EXTENSION}
         try:
             return LLM(model=self._model, dtype=self._dtype, **{**fixed, **self._arguments})
         except (ValueError, TypeError, OSError, RuntimeError) as error:

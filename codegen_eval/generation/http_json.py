@@ -9,6 +9,7 @@ import random
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -42,6 +43,20 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def checked_url(url: str, option: str) -> str:
+    """The URL of a server without a slash at its end.
+
+    Raises:
+        CodealignError: For one that is malformed or holds a password.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise CodealignError(f"{option} is {url!r}; give one as https://host:port/v1")
+    if parts.username is not None or parts.password is not None:
+        raise CodealignError(f"{option} holds a user name or password; give the key by --api-key-env NAME")
+    return url.rstrip("/")
+
+
 class Client:
     """Posts JSON to one URL.
 
@@ -69,11 +84,13 @@ class Client:
         self._first_wait = first_wait
         self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def post(self, body: dict[str, Any], read: Callable[[Any], T], *, where: str, stop: threading.Event) -> T:
+    def post(
+        self, body: dict[str, Any] | None, read: Callable[[Any], T], *, where: str, stop: threading.Event
+    ) -> T:
         """What `read` makes of the answer, which is asked for again while there is hope.
 
         Args:
-            body: The request.
+            body: The request; None asks by GET.
             read: Takes the decoded answer; raises `Unusable` for one of the wrong form.
             where: What the request is for, in messages.
             stop: When set, no further attempt is made.
@@ -102,12 +119,12 @@ class Client:
             return min(wait, MAX_WAIT) + random.uniform(0, self._first_wait)
         return min(_BACKOFF[1], self._first_wait * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)
 
-    def _attempt(self, body: dict[str, Any], where: str) -> Any:
+    def _attempt(self, body: dict[str, Any] | None, where: str) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        data = json.dumps(body).encode()
-        request = urllib.request.Request(self.url, data, headers, method="POST")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url, data, headers)
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
                 raw = self._read(response)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.base import GENERATORS, Backend, BackendOptions, Batch, Drawn, Request, Sampling
-from codegen_eval.generation.http_json import Client, Unusable
+from codegen_eval.generation.http_json import Client, Unusable, checked_url
 from codegen_eval.generation.sampling import sample_seed
 from codegen_eval.records import cut_at_stop
 
@@ -34,11 +33,7 @@ def open_server(options: BackendOptions) -> Backend:
     """
     if not options.base_url:
         raise CodealignError("the backend openai needs --base-url, as http://127.0.0.1:8000/v1")
-    parts = urllib.parse.urlsplit(options.base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise CodealignError(f"--base-url is {options.base_url!r}; give one as https://host:port/v1")
-    if parts.username is not None or parts.password is not None:
-        raise CodealignError("--base-url holds a user name or password; give the key by --api-key-env NAME")
+    url = checked_url(options.base_url, "--base-url")
     key = None
     if options.api_key_env is not None:
         key = os.environ.get(options.api_key_env, "").strip()
@@ -47,9 +42,7 @@ def open_server(options: BackendOptions) -> Backend:
         if not key.isascii() or not key.isprintable():
             raise CodealignError(f"--api-key-env {options.api_key_env}: its value cannot be a key")
     path = "/chat/completions" if options.chat else "/completions"
-    client = Client(
-        options.base_url.rstrip("/") + path, key=key, timeout=options.timeout, retries=options.retries
-    )
+    client = Client(url + path, key=key, timeout=options.timeout, retries=options.retries)
     return OpenAIBackend(
         client, options.model, chat=options.chat, concurrency=options.concurrency, body=options.body
     )

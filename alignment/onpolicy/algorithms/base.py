@@ -219,11 +219,27 @@ def resolved(kind: type[Algorithm], options: OnPolicyOptions, given: Mapping[str
             raise CodealignError(f"--{name} does nothing while kl_coef is 0")
     if options.importance_correction is None:
         options.importance_correction = options.use_vllm
-    if "vllm_engine" in given and not options.use_vllm:
-        raise CodealignError("--vllm_engine belongs to use_vllm, which is off")
+    _check_vllm(options, given)
     for name in ("importance_cap", "importance_excess"):
         if name in given and not options.importance_correction:
             raise CodealignError(f"--{name} belongs to importance_correction, which is off")
     algorithm = kind(options)
     algorithm.check(given)
     return algorithm
+
+
+def _check_vllm(options: OnPolicyOptions, given: Collection[str]) -> None:
+    """Refuses options of vLLM that would do nothing, and a server without an address."""
+    for name in ("vllm_mode", "vllm_engine", "vllm_server_base_url", "vllm_server_timeout"):
+        if name in given and not options.use_vllm:
+            raise CodealignError(f"--{name} belongs to use_vllm, which is off")
+    server = options.vllm_mode == "server"
+    if "vllm_engine" in given and server:
+        raise CodealignError(
+            "--vllm_engine belongs to vllm_mode colocate: a server gets its arguments where it is started"
+        )
+    for name in ("vllm_server_base_url", "vllm_server_timeout"):
+        if name in given and not server:
+            raise CodealignError(f"--{name} belongs to vllm_mode server (vllm_mode is {options.vllm_mode})")
+    if server and not options.vllm_server_base_url:
+        raise CodealignError("vllm_mode server needs --vllm_server_base_url, as http://127.0.0.1:8000")

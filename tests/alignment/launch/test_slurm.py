@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment.onpolicy.vllm_worker import EXTENSION
 from alignment.train_command import LAUNCH_OPTIONS
 from tests.conftest import REPO
 
@@ -27,12 +28,12 @@ last=$((SLURM_JOB_NUM_NODES - 1))
 if [[ $1 == show ]]; then printf 'n%s\\n' $(seq 0 $last); else echo "scontrol $*" >> "$LOG"; fi
 """
 SAID = '#!/usr/bin/env bash\necho "$(basename "$0") $*" >> "$LOG"\nexit "${STATUS:-0}"\n'
-SERVER = '#!/usr/bin/env bash\necho "trl $*" >> "$LOG"\nexec sleep 5 >/dev/null 2>&1\n'
+SERVER = '#!/usr/bin/env bash\necho "vllm $*" >> "$LOG"\nexec sleep 5 >/dev/null 2>&1\n'
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    stand_ins = {"srun": SRUN, "scontrol": SCONTROL, "codealign": SAID, "curl": SAID, "trl": SERVER}
+    stand_ins = {"srun": SRUN, "scontrol": SCONTROL, "codealign": SAID, "curl": SAID, "vllm": SERVER}
     for name, text in stand_ins.items():
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
@@ -85,16 +86,19 @@ def test_each_node_trains_with_its_own_rank_and_one_meeting_point(
 
 def test_the_last_node_serves_and_the_others_train(machine: tuple[Path, dict[str, str]]) -> None:
     status, said = run(
-        "train_with_vllm.sbatch", machine, "rl", "zero3", "r.yaml", "model", TENSOR_PARALLEL="2"
+        "train_with_vllm.sbatch", machine, "remax", "ddp", "r.yaml", "model", TENSOR_PARALLEL="2"
     )
     assert status == 0
-    (server,) = [line for line in said if line.startswith("trl")]
-    assert "vllm-serve --model model --tensor_parallel_size 2 --data_parallel_size 2" in server
+    (server,) = [line for line in said if line.startswith("vllm")]
+    assert server == (
+        "vllm serve model --host n2 --port 52345 --tensor-parallel-size 2 --data-parallel-size 2 "
+        f"--logprobs-mode processed_logprobs --worker-extension-cls {EXTENSION}"
+    )
     trainers = [line for line in said if line.startswith("codealign")]
     assert len(trainers) == 2 and "--num_processes 8 --num_machines 2 --machine_rank 1" in trainers[1]
-    assert trainers[0].endswith("--vllm_mode server --vllm_server_host n2 --vllm_server_port 52345")
+    assert trainers[0].endswith("--vllm_mode server --vllm_server_base_url http://n2:52345")
     one_node = {"SLURM_JOB_NUM_NODES": "1"}
-    assert run("train_with_vllm.sbatch", machine, "rl", "zero3", "r.yaml", "model", **one_node)[0] == 1
+    assert run("train_with_vllm.sbatch", machine, "remax", "ddp", "r.yaml", "model", **one_node)[0] == 1
 
 
 def test_each_task_of_the_array_takes_its_own_file_and_a_stopped_one_is_queued_again(

@@ -44,6 +44,36 @@ def model(seed: int = 0) -> Any:
         return LlamaForCausalLM(config).double()
 
 
+def wide(vocabulary: int, seed: int = 0, *, tied: bool = True) -> Any:
+    """A Llama for vLLM on a CPU, whose attention takes no heads of fewer than 32 numbers.
+
+    Far from uniform, too: what it says hangs on the whole prompt. Untied it has biases as well.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=None,
+        eos_token_id=EOS,
+        pad_token_id=EOS,
+        tie_word_embeddings=tied,
+        attention_bias=not tied,
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.3)
+        return model
+
+
 def answers() -> Iterator[tuple[int, ...]]:
     """All answers of up to two tokens: the end, a token and the end, or two tokens and cut."""
     yield (EOS,)

@@ -27,6 +27,7 @@ from tests.alignment import tiny
 from tests.conftest import REPO
 
 BASE = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o", "--rewards", "parses"]
+SERVER = ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_server_base_url", "http://127.0.0.1:1"]
 
 
 def test_options_that_nobody_set_are_the_algorithms() -> None:
@@ -69,6 +70,12 @@ def test_options_that_nobody_set_are_the_algorithms() -> None:
         (["--rewards", "[{"], "not valid JSON"),
         (["--use_vllm", "true", "--vllm_engine", "3"], "must be a mapping"),
         (["--vllm_engine", '{"seed": 1}'], "belongs to use_vllm"),
+        (["--vllm_mode", "server"], "vllm_mode belongs to use_vllm, which is off"),
+        (["--use_vllm", "true", "--vllm_mode", "server"], "server needs --vllm_server_base_url"),
+        (["--use_vllm", "true", "--vllm_mode", "sever"], "vllm_mode"),
+        (["--use_vllm", "true", "--vllm_server_timeout", "9"], "belongs to vllm_mode server"),
+        ([*SERVER, "--vllm_engine", '{"seed": 1}'], "belongs to vllm_mode colocate"),
+        ([*SERVER, "--vllm_server_timeout", "0"], "--vllm_server_timeout must be"),
         (["--vf_coef", "0.3"], "does nothing in remax"),
         (["--hang_timeout=-1"], "--hang_timeout must be"),
         (["--peak_tflops", "3"], "config key of on-policy training 'peak_tflops'"),
