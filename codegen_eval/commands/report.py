@@ -74,8 +74,8 @@ def run(config: ReportConfig) -> RunDir:
     alone = (config.pairs, health, config.trees, config.thinking)
     if config.before is None and (config.after or not any(alone)):
         raise CodealignError(
-            "nothing to report on: give --before (and --after); --pairs, --thinking, --trees, or --train of a "
-            "run that was watched (docs/health.md) alone; several"
+            "nothing to report on: give --before (and --after); --pairs, --thinking, --trees, or --train of "
+            "a run that was watched (docs/health.md) alone; several"
         )
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
     before = read_evaluation(config.before) if config.before else None
