@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from alignment.health.beats import Beat, read_beats
 from alignment.health.events import FOLDER, Event, read_events
 from alignment.health.hang import REPORT, REQUEST, stacks_path
-from alignment.health.stragglers import stragglers, waiting
+from alignment.health.stragglers import stragglers
 from codegen_eval.errors import CodealignError
+from codegen_eval.phases import waiting
 from codegen_eval.report.text import visible
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OWN = ("data", "generate", "rollout", "reward", "forward")
-"""Phases without communication (under ZeRO-3 and FSDP the forward pass has some, and hides differences)."""
+from codegen_eval.phases import OWN
 
 SLOWER = 1.1
 """A straggler takes at least this many times the median."""
@@ -63,20 +62,6 @@ def stragglers(phases: Mapping[int, Mapping[str, float]], *, least: float = 0.01
             if far and seconds > SLOWER * median and seconds - median > least:
                 found.append(Straggler(rank, phase, seconds, median))
     return sorted(found, key=lambda s: s.median - s.seconds)
-
-
-def waiting(phases: Mapping[int, Mapping[str, float]], step_seconds: float) -> dict[int, float]:
-    """The share of a step that each rank waits for the slowest one, from the work of its own.
-
-    Args:
-        phases: As for `stragglers`.
-        step_seconds: Of a whole step.
-    """
-    own = {rank: sum(row.get(phase, 0.0) for phase in OWN) for rank, row in phases.items()}
-    if not own or step_seconds <= 0:
-        return dict.fromkeys(own, 0.0)
-    slowest = max(own.values())
-    return {rank: min(1.0, (slowest - seconds) / step_seconds) for rank, seconds in own.items()}
 
 
 class Persistent:

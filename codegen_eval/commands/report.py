@@ -15,7 +15,7 @@ from codegen_eval.runs import RunDir
 if TYPE_CHECKING:
     from codegen_eval.results import Evaluation
 
-PAGE = "report.html"
+PAGE, METRICS = "report.html", "metrics.jsonl"
 
 
 class ReportConfig(Config):
@@ -32,7 +32,7 @@ class ReportConfig(Config):
     rankings are found beside it.
     """
     train: Path | None = None
-    """Directory of the training run, whose metrics.jsonl is drawn."""
+    """Directory of the training run: its metrics.jsonl is drawn, its `health/` says what happened to it."""
     trees: Path | None = None
     """Search trees: directory of a `codealign mcts-dpo` run (its last round), one of its rounds, or a file of
     trees; pairs are found beside them.
@@ -62,6 +62,7 @@ def run(config: ReportConfig) -> RunDir:
         CodealignError: an input is missing or broken, the two runs cannot be compared, or the disk refuses.
     """
     from codegen_eval.comparison import compare
+    from codegen_eval.report.health import load_health
     from codegen_eval.report.loading import load_pairs, load_training
     from codegen_eval.report.matrices import load_matrices
     from codegen_eval.report.page import render
@@ -69,9 +70,12 @@ def run(config: ReportConfig) -> RunDir:
     from codegen_eval.report.trees import load_trees
     from codegen_eval.results import read_evaluation
 
-    if config.before is None and (config.after or not (config.pairs or config.trees or config.thinking)):
+    health = load_health(config.train) if config.train else None
+    alone = (config.pairs, health, config.trees, config.thinking)
+    if config.before is None and (config.after or not any(alone)):
         raise CodealignError(
-            "nothing to report on: give --before (and --after); --pairs, --thinking or --trees alone; several"
+            "nothing to report on: give --before (and --after); --pairs, --thinking, --trees, or --train of "
+            "a run that was watched (docs/health.md) alone; several"
         )
     # All input is read and compared before the directory is made: what is refused leaves nothing behind.
     before = read_evaluation(config.before) if config.before else None
@@ -79,9 +83,13 @@ def run(config: ReportConfig) -> RunDir:
     comparison = compare(before.raw, after.raw) if before and after else None
     pairs = load_pairs(config.pairs, shown=config.pairs_shown, seed=config.seed) if config.pairs else None
     matrices = load_matrices(pairs, shown=config.matrices_shown, seed=config.seed) if pairs else None
-    training = load_training(config.train) if config.train else None
+    # A run that ended before its first row of metrics is what its health is looked at for.
+    logged = config.train and (health is None or (config.train / METRICS).exists())
+    training = load_training(config.train) if config.train and logged else None
     trees = load_trees(config.trees, shown=config.trees_shown, seed=config.seed) if config.trees else None
     named = pairs.folder.files() if pairs else {}
+    if health:
+        named |= {f"health_{file.name}": file for file in health.files}
     if trees:
         named |= {f"trees_{i}": file for i, file in enumerate(trees.files)}
         if trees.pairs is not None:
@@ -102,6 +110,7 @@ def run(config: ReportConfig) -> RunDir:
             pairs=pairs,
             matrices=matrices,
             training=training,
+            health=health,
             trees=trees,
             thinking=thinking,
             title=config.title,
@@ -131,8 +140,8 @@ def _inputs(
     for name, run in (("before", before), ("after", after)):
         if run:
             named |= {name: run.file, f"{name}_rows": run.rows_file}
-    if config.train:
-        named["train"] = config.train / "metrics.jsonl"
+    if config.train and (config.train / METRICS).exists():
+        named["train"] = config.train / METRICS
     if config.thinking:
         named["thinking"] = config.thinking / "results.json"
     return {name: file for name, file in named.items() if file}

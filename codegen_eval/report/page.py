@@ -18,6 +18,7 @@ from codegen_eval.comparison import unlike
 from codegen_eval.report import plots
 from codegen_eval.report.canvas import Plot, Side
 from codegen_eval.report.funnel import lanes
+from codegen_eval.report.health import TrainingHealth
 from codegen_eval.report.loading import PairsRun
 from codegen_eval.report.matrices import MatricesRun
 from codegen_eval.report.pairs import shown_pairs
@@ -39,6 +40,7 @@ def render(
     pairs: PairsRun | None = None,
     matrices: MatricesRun | None = None,
     training: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    health: TrainingHealth | None = None,
     trees: TreesRun | None = None,
     thinking: Thinking | None = None,
     title: str = "Before and after",
@@ -53,6 +55,7 @@ def render(
         pairs: The preference data that was trained on.
         matrices: The matrices behind it.
         training: Series of the training log (see `load_training`).
+        health: What happened to the training run (see `load_health`).
         trees: Search trees, see `codegen_eval.report.trees`.
         thinking: The arms of an MRT study (see `load_thinking`).
         title: The page's title.
@@ -64,12 +67,15 @@ def render(
     context = {
         "title": title,
         "training": [*plots.training(training or {}), *thinking_plots(thinking)],
+        "health": health,
         "trees": trees,
         **_evaluations(before, after, comparison, samples_shown),
         **_preference_data(pairs, matrices),
     }
     if before is None:
-        context["sentence"] = _data_sentence(pairs) or _trees_sentence(trees)
+        context["sentence"] = (
+            _data_sentence(pairs) or _trees_sentence(trees) or (health.sentence if health else "")
+        )
     return str(_environment().get_template("page.html.j2").render(context | _inlined()))
 
 

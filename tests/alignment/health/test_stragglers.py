@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from alignment.health.stragglers import Persistent, Straggler, stragglers, waiting
+from alignment.health.stragglers import Persistent, Straggler, stragglers
+from codegen_eval.phases import waiting
 
 
 def rows(**times: list[float]) -> dict[int, dict[str, float]]:
