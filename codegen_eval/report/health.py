@@ -65,7 +65,7 @@ def load_health(run: Path) -> TrainingHealth | None:
     if not beats and not events:
         return None
     spent = {int(beat["rank"]): _seconds(beat.get("phases")) for beat in beats}
-    names = tuple(sorted({name for row in spent.values() for name in row}))
+    names = tuple(sorted({name for row in spent.values() for name, seconds in row.items() if seconds > 0}))
     return TrainingHealth(
         (*beat_files, *event_files),
         _sentence(beats, events),
