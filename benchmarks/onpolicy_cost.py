@@ -191,6 +191,7 @@ def memory(sizes: list[int], shape: Shape) -> tuple[dict[str, Any], list[Bar]]:
             )
             if way == "PPO, critic":
                 bars.append(Bar(f"{size} M: state", base["state"] / one["state"], most=BARS["state"]))
+                bars.append(Bar(f"{size} M: and reference", base_whole / whole, most=BARS["state"]))
                 for name in ("live_peak", "resident_peak"):
                     text = f"{size} M: {name.replace('_', ' ')}"
                     bars.append(Bar(text, base[name] / one[name], most=BARS["peak"]))
