@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from alignment.health.monitor import phase
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.decoding import Rows
 from codegen_eval.generation.sampling import choose_tokens, sample_generator
@@ -89,17 +90,18 @@ class Decoder:
         for start in range(0, len(contexts), at_once):
             part = slice(start, start + at_once)
             cuts = [[len(context)] for context in contexts[part]]
-            found += _drawn(
-                self,
-                contexts[part],
-                cuts,
-                keys[part],
-                suffix=(),
-                count=count,
-                lengths=lengths[part],
-                seed=seed,
-                banned=first_banned,
-            )
+            with phase("rollout"):  # a sign of progress each
+                found += _drawn(
+                    self,
+                    contexts[part],
+                    cuts,
+                    keys[part],
+                    suffix=(),
+                    count=count,
+                    lengths=lengths[part],
+                    seed=seed,
+                    banned=first_banned,
+                )
         return found
 
     def behind(
@@ -131,18 +133,20 @@ class Decoder:
             raise CodealignError("a forced stop needs at least one token behind the prefix")
         found: list[list[list[Completion]]] = []
         for part in _blocks([len(c) * count for c in cuts], self.batch_rows):
-            drawn = iter(
-                _drawn(
-                    self,
-                    sequences[part],
-                    cuts[part],
-                    [f"{key}/{cut}" for key, of in zip(keys[part], cuts[part], strict=True) for cut in of],
-                    suffix=suffix,
-                    count=count,
-                    lengths=[length] * len(cuts[part]),
-                    seed=seed,
+            names = [f"{key}/{cut}" for key, of in zip(keys[part], cuts[part], strict=True) for cut in of]
+            with phase("reward"):  # forced stops are how MRT asks what a prefix is worth
+                drawn = iter(
+                    _drawn(
+                        self,
+                        sequences[part],
+                        cuts[part],
+                        names,
+                        suffix=suffix,
+                        count=count,
+                        lengths=[length] * len(cuts[part]),
+                        seed=seed,
+                    )
                 )
-            )
             found += [[next(drawn) for _ in of] for of in cuts[part]]
         return found
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alignment.health.monitor import phase
 from alignment.mrt.decoding import Completion, Decoder, Ids
 from alignment.mrt.progress import FloatArray, j_curve
 from alignment.mrt.traces import (
@@ -104,8 +103,7 @@ class Prover:
         """`count` traces of each question."""
         prompts = [self.prompt_ids(question) for question in questions]
         keys = [question.key for question in questions]
-        with phase("rollout"):
-            drawn = self.decoder.complete(prompts, keys, count=count, length=self.thinking_length, seed=seed)
+        drawn = self.decoder.complete(prompts, keys, count=count, length=self.thinking_length, seed=seed)
         return [
             [read_completion(self.tokenizer, self.style, q, i, prompt, c) for i, c in enumerate(of)]
             for q, prompt, of in zip(questions, prompts, drawn, strict=True)
@@ -128,16 +126,15 @@ class Prover:
         """
         if stops < 1:
             raise CodealignError(f"stops is {stops}: give 1 or more forced answers a prefix")
-        with phase("reward"):
-            answers = self.decoder.behind(
-                [trace.prompt + trace.thinking for trace in traces],
-                [[len(trace.prompt) + place for place in (0, *trace.cuts)] for trace in traces],
-                [f"{trace.question.key}/{trace.number}" for trace in traces],
-                suffix=self.stop_ids,
-                count=stops,
-                length=self.answer_length,
-                seed=seed,
-            )
+        answers = self.decoder.behind(
+            [trace.prompt + trace.thinking for trace in traces],
+            [[len(trace.prompt) + place for place in (0, *trace.cuts)] for trace in traces],
+            [f"{trace.question.key}/{trace.number}" for trace in traces],
+            suffix=self.stop_ids,
+            count=stops,
+            length=self.answer_length,
+            seed=seed,
+        )
         return [
             Judged(trace, tuple(tuple(self.graded(trace.question, a) for a in of) for of in by_prefix))
             for trace, by_prefix in zip(traces, answers, strict=True)

@@ -24,7 +24,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from alignment.health.monitor import phase
 from alignment.mrt.decoding import Ids
 from alignment.mrt.progress import FloatArray, j_curve
 from alignment.mrt.prover import Prover, Stop
@@ -168,8 +167,7 @@ def draw_groups(prover: Prover, prefixes: Sequence[Prefix], options: StepOptions
     contexts = [prefix.prompt + prefix.thinking for prefix in prefixes]
     # The prefix is part of the trace: what is left of its length is the rollouts'.
     rooms = [max(1, prover.thinking_length - len(prefix.thinking)) for prefix in prefixes]
-    with phase("rollout"):
-        drawn = decoder.complete(contexts, keys, count=options.rollouts, length=rooms, seed=seed)
+    drawn = decoder.complete(contexts, keys, count=options.rollouts, length=rooms, seed=seed)
     rollouts = []
     for prefix, of in zip(prefixes, drawn, strict=True):
         for i, completion in enumerate(of):

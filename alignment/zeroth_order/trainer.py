@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from alignment.health.monitor import phase
 from alignment.zeroth_order.estimators import (
     Values,
     paired_mean,
@@ -135,10 +136,11 @@ class ZerothOrder:
         eps = self.settings.eps
         shifts = (eps, -eps) if self.settings.estimator == "ranking" else (eps, -2 * eps, eps)
         for step in steps:
-            self._masks()
-            for seed, _ in step.moves:
-                self.mover.round_trip(seed, shifts)
-            self._move(step)
+            with phase("update"):  # a sign of progress each: a long log takes a while
+                self._masks()
+                for seed, _ in step.moves:
+                    self.mover.round_trip(seed, shifts)
+                self._move(step)
 
     def _differences(self, seeds: Sequence[int], evaluate: Evaluate) -> tuple[list[float], list[Any]]:
         eps = self.settings.eps
