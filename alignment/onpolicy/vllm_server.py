@@ -27,8 +27,8 @@ from codegen_eval.generation.sampling import sample_seed
 from codegen_eval.records import cut_at_stop
 
 START = (
-    "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --host 127.0.0.1 --logprobs-mode processed_logprobs "
-    f"--worker-extension-cls {EXTENSION} (on a CPU also --enforce-eager)"
+    "VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model MODEL --host 127.0.0.1 "
+    f"--logprobs-mode processed_logprobs --worker-extension-cls {EXTENSION} (on a CPU also --enforce-eager)"
 )
 _RETRIES = 3
 
