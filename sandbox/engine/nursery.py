@@ -20,7 +20,7 @@ from ..isolation.place import PLACES
 from . import birth, files, zygote
 
 _PATIENCE = 2.0
-_SWEEP = 0.5
+_SWEEP = 5.0  # seconds at most for what killed nurseries left to end: a busy machine needs more than 0.5
 
 
 class Nursery:
