@@ -175,7 +175,7 @@ def test_a_cache_that_is_in_use_for_a_while_is_emptied_at_last(stand_in: StandIn
     [
         (
             {"describe_model": (404, {"detail": "Not Found"})},
-            "takes no weights .*VLLM_SERVER_DEV_MODE=1 vllm",
+            "takes no weights .*VLLM_SERVER_DEV_MODE=1 python -m vllm",
         ),
         ({"describe_model": (500, {"error": "no such method"})}, "takes no weights .*worker-extension-cls"),
         ({"describe_model": (200, {"results": [3]})}, "takes no weights"),

@@ -225,5 +225,5 @@ def test_the_command_makes_a_page_of_trees_alone_and_knows_when_they_changed(tmp
     write(tmp_path / "job/round-0", [tree_row(grown(31))], [])
     with pytest.raises(CodealignError, match="trees_0"):
         report.main(asked)
-    with pytest.raises(CodealignError, match="--trees alone"):
+    with pytest.raises(CodealignError, match="--trees, or --train"):
         report.main(["--out", str(tmp_path / "none")])
