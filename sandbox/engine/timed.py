@@ -128,7 +128,7 @@ def _step(
         return None
     said, answered, content = found
     if said not in _REPLIES[kind] or answered != number or solution.frames:
-        worker.solutions.kill("violation")
+        worker.solutions.condemn(solution)
         return None
     return said, content
 

@@ -22,26 +22,34 @@ EOS, LONGEST, VOCABULARY = 0, 2, 3
 TOKENIZER = SimpleNamespace(pad_token_id=EOS, eos_token_id=EOS, chat_template=None)
 
 
-def model(seed: int = 0) -> Any:
-    """A Llama of one layer in float64."""
+def llama(seed: int, **shape: Any) -> Any:
+    """A Llama with weights drawn by `seed`; torch's own generator stays where it was."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
+        num_attention_heads=2, bos_token_id=None, eos_token_id=EOS, pad_token_id=EOS, **shape
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = LlamaForCausalLM(config)
+        for name, parameter in made.named_parameters():
+            if name.endswith("bias"):  # zero otherwise
+                torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def model(seed: int = 0) -> Any:
+    """A Llama of one layer in float64."""
+    return llama(
+        seed,
         vocab_size=VOCABULARY,
         hidden_size=8,
         intermediate_size=16,
         num_hidden_layers=1,
-        num_attention_heads=2,
         max_position_embeddings=64,
-        bos_token_id=None,
-        eos_token_id=EOS,
-        pad_token_id=EOS,
         attn_implementation="eager",
         initializer_range=0.6,  # far from uniform: every answer has a probability of its own
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config).double()
+    ).double()
 
 
 def wide(vocabulary: int, seed: int = 0, *, tied: bool = True) -> Any:
@@ -49,29 +57,17 @@ def wide(vocabulary: int, seed: int = 0, *, tied: bool = True) -> Any:
 
     Far from uniform, too: what it says hangs on the whole prompt. Untied it has biases as well.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
+    return llama(
+        seed,
         vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=2,
         max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=EOS,
-        pad_token_id=EOS,
         tie_word_embeddings=tied,
         attention_bias=not tied,
         initializer_range=0.3,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                torch.nn.init.normal_(parameter, std=0.3)
-        return model
 
 
 def answers() -> Iterator[tuple[int, ...]]:
