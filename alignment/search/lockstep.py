@@ -212,7 +212,7 @@ class _Run:
             if not state.paths:
                 if not state.left or t in self.spent:
                     return []
-                if not state.asked and not tree["known"].all():
+                if not state.asked and not all(tree["known"]):
                     state.asked = True
                     return []
                 state.asked = False
@@ -266,7 +266,7 @@ class _Run:
     def request(self, t: int, node: int) -> Request:
         """What the sampler is asked for below a node."""
         tree, options = self.trees[t], self.options
-        depth = int(tree["depth"][node] - tree["depth"][tree.root])
+        depth = tree["depth"][node] - tree["depth"][tree.root]
         last = options.force_end and depth == options.depth_limit
         breadth = options.root_breadth if node == tree.root and options.root_breadth else options.breadth
         prefix = tree.prefix(node)
@@ -330,14 +330,14 @@ def _ended(tree: Tree, path: list[int], options: SearchOptions) -> bool:
 
 def value_unknown(trees: Sequence[Tree], evaluate: Evaluator, texts: Sequence[str]) -> int:
     """Asks again for every node that has no R yet, in one call; gives how many are left without."""
-    unknown = [(t, int(node)) for t, tree in enumerate(trees) for node in (~tree["known"]).nonzero()[0]]
+    unknown = [
+        (t, node) for t, tree in enumerate(trees) for node, known in enumerate(tree["known"]) if not known
+    ]
     candidates = []
     for t, node in unknown:
-        tree, parent = trees[t], int(trees[t]["parent"][node])
+        tree, parent = trees[t], trees[t]["parent"][node]
         before = texts[t] + "".join(tree.texts[step] for step in tree.path(parent))
-        step = Step(
-            tree.tokens[node], float(tree["logp"][node]), tree.texts[node], bool(tree["terminal"][node])
-        )
+        step = Step(tree.tokens[node], tree["logp"][node], tree.texts[node], tree["terminal"][node])
         prefix = tree.prefix(parent)
         answered = len(prefix) - len(tree.prompt)
         candidates.append(Candidate(t, prefix, before, step, *_parent(tree, parent), answered))
@@ -351,7 +351,7 @@ def value_unknown(trees: Sequence[Tree], evaluate: Evaluator, texts: Sequence[st
 
 
 def _parent(tree: Tree, node: int) -> tuple[int, float]:
-    return int(tree["depth"][node]), tree.state_reward(node)
+    return tree["depth"][node], tree.state_reward(node)
 
 
 def _values(evaluate: Evaluator, candidates: Sequence[Candidate]) -> Sequence[float | None]:

@@ -80,9 +80,9 @@ class PairPicker:
         if len(ranked) < 2:
             return None
         chosen, rejected = ranked[-1], ranked[0 if self.rejected == "worst" else -2]
-        visits = [int(tree["visits"][child]) for child in (chosen, rejected)]
+        visits = [tree["visits"][child] for child in (chosen, rejected)]
         alpha = visit_alpha(*visits)
-        gap = float(tree["q"][chosen] - tree["q"][rejected])
+        gap = tree["q"][chosen] - tree["q"][rejected]
         too_close = self.min_q_gap is not None and not gap > self.min_q_gap
         unsure = self.max_alpha is not None and alpha > self.max_alpha
         least = self.min_visits if self.min_rejected_visits is None else self.min_rejected_visits
@@ -103,7 +103,7 @@ def span(tree: Tree, node: int) -> int:
     """Largest minus least number of visits among a node's children; 0 without children."""
     own = tree.children(node)
     visits = tree["visits"][own.start : own.stop]
-    return int(visits.max() - visits.min()) if own else 0
+    return max(visits) - min(visits) if own else 0
 
 
 def inner_nodes(tree: Tree, root: int) -> list[int]:
@@ -129,7 +129,7 @@ def per_depth(tree: Tree, root: int) -> list[int]:
     """At each depth the inner node of the largest N x span, the first of equals in breadth-first order."""
     levels: dict[int, list[int]] = {}
     for node in inner_nodes(tree, root):
-        levels.setdefault(int(tree["depth"][node]), []).append(node)
+        levels.setdefault(tree["depth"][node], []).append(node)
     return [max(level, key=lambda node: tree["visits"][node] * span(tree, node)) for level in levels.values()]
 
 

@@ -242,11 +242,11 @@ def answer_pairs(tree: Tree) -> list[StepPair]:
     differ in value; no smoothing. An answer that was drawn twice is there twice, a pair only once.
     """
     known = [child for child in tree.children(0) if tree["known"][child]]
-    drawn = [child for child in known for _ in range(int(tree["copies"][child]))]
+    drawn = [child for child in known for _ in range(tree["copies"][child])]
     ranked = sorted(drawn, key=lambda child: -tree["reward"][child])
     pairs = []
     for better, worse in zip(ranked[: len(ranked) // 2], reversed(ranked), strict=False):
-        gap = float(tree["reward"][better] - tree["reward"][worse])
+        gap = tree["reward"][better] - tree["reward"][worse]
         if gap > 0:
             pairs.append(StepPair(0, better, worse, 0.0, gap))
     return list(dict.fromkeys(pairs))
@@ -286,7 +286,7 @@ def pair_rows(
                 "confidence": 1.0 - pair.alpha if smoothing else 1.0,
                 "q_gap": pair.q_gap,
                 "nodes": [pair.parent, pair.chosen, pair.rejected],
-                "visits": [int(tree["visits"][node]) for node in (pair.chosen, pair.rejected)],
+                "visits": [tree["visits"][node] for node in (pair.chosen, pair.rejected)],
             }
 
 
@@ -298,9 +298,10 @@ def summary(files: Sequence[Path], pairs: int) -> Row:
         tree = from_json(row["tree"])
         trees, nodes = trees + 1, nodes + len(tree)
         tokens += row["sampled"] + row["value_tokens"]
-        unknown += int((~tree["known"]).sum())
-        over = tree["terminal"] & tree["known"]
-        ended += np.repeat(tree["reward"][over], tree["copies"][over]).tolist()
+        unknown += tree["known"].count(False)
+        for node in range(len(tree)):
+            if tree["terminal"][node] and tree["known"][node]:
+                ended += [tree["reward"][node]] * tree["copies"][node]
     return {
         "trees": trees,
         "nodes": nodes,

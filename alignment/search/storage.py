@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
-from alignment.search.tree import ARRAYS, Step, Tree
+from alignment.search.tree import COLUMNS, Step, Tree
 from codegen_eval.errors import CodealignError
 
 FORMAT = 1
@@ -28,19 +26,19 @@ def to_json(tree: Tree) -> dict[str, Any]:
     Raises:
         CodealignError: In the middle of an iteration, when virtual losses are on the way.
     """
-    if tree["pending"].any():
+    if any(tree["pending"]):
         raise CodealignError("the tree is in the middle of an iteration: store it after the backup")
     nodes = [
         {
             "id": node,
-            "parent": int(tree["parent"][node]) if node else None,
-            "N": int(tree["visits"][node]),
-            "Q": float(tree["q"][node]) if node else None,
-            "V": float(tree["v"][node]),
-            "R": float(tree["reward"][node]) if tree["known"][node] else None,
-            "logp": float(tree["logp"][node]),
-            "copies": int(tree["copies"][node]),
-            "terminal": bool(tree["terminal"][node]),
+            "parent": tree["parent"][node] if node else None,
+            "N": tree["visits"][node],
+            "Q": tree["q"][node] if node else None,
+            "V": tree["v"][node],
+            "R": tree["reward"][node] if tree["known"][node] else None,
+            "logp": tree["logp"][node],
+            "copies": tree["copies"][node],
+            "terminal": tree["terminal"][node],
             "tokens": list(tree.tokens[node]),
             "text": tree.texts[node],
         }
@@ -68,9 +66,9 @@ def from_json(data: Mapping[str, Any]) -> Tree:
         nodes = data["nodes"]
         tree = Tree(prompt=tuple(data["prompt"]), moves=list(data["moves"]), **{k: data[k] for k in _OPTIONS})
         _grow(tree, nodes)
-        for name, key in (("visits", "N"), ("v", "V")):
-            tree[name][:] = [node[key] for node in nodes]
-        tree["q"][1:] = [node["Q"] for node in nodes[1:]]
+        tree["visits"][:] = [int(node["N"]) for node in nodes]
+        tree["v"][:] = [float(node["V"]) for node in nodes]
+        tree["q"][1:] = [float(node["Q"]) for node in nodes[1:]]
         if tree.root != tree.moves[-1] or not all(0 <= move < len(tree) for move in tree.moves):
             raise CodealignError(f"root {tree.root} and moves {tree.moves} do not fit {len(tree)} nodes")
     except CodealignError:
@@ -116,5 +114,5 @@ def equal(one: Tree, other: Tree) -> bool:
     """Whether two trees are the same in structure, texts, options and every number, bit by bit."""
     names = [field.name for field in fields(Tree)]
     return all(getattr(one, name) == getattr(other, name) for name in names) and all(
-        np.array_equal(one[name], other[name]) for name in ARRAYS
+        one[name] == other[name] for name in COLUMNS
     )

@@ -1,4 +1,4 @@
-"""A search tree in arrays: children, visits, values; selection, backup, moving the root.
+"""A search tree in columns: children, visits, values; selection, backup, moving the root.
 
 Conventions of MCTS-DPO (arXiv 2405.00451): the state reward R of a node is its outcome plus confidence; the
 reward of a step is R(child) - R(parent); Q(step) = reward + gamma V(child); V is the visit-weighted mean of
@@ -15,32 +15,32 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alignment.search.puct import children_value, puct_score, step_priors
 from codegen_eval.errors import CodealignError, unknown
 
 Weights = Literal["visits", "max1"]
 
-ARRAYS: dict[str, Any] = {
-    "parent": np.int64,
-    "first": np.int64,
-    "count": np.int64,
-    "depth": np.int64,
-    "visits": np.int64,
-    "pending": np.int64,
-    "copies": np.int64,
-    "length": np.int64,
-    "q": np.float64,
-    "v": np.float64,
-    "reward": np.float64,
-    "prior": np.float64,
-    "logp": np.float64,
-    "terminal": np.bool_,
-    "known": np.bool_,
+COLUMNS: dict[str, type] = {
+    "parent": int,
+    "first": int,
+    "count": int,
+    "depth": int,
+    "visits": int,
+    "pending": int,
+    "copies": int,
+    "length": int,
+    "q": float,
+    "v": float,
+    "reward": float,
+    "prior": float,
+    "logp": float,
+    "terminal": bool,
+    "known": bool,
 }
-"""One entry a node. `reward` is R, `known` whether anybody has said it yet, `pending` virtual losses on the
-way, `copies` how many equal samples the node stands for, `length` and `logp` those of its step."""
+"""Lists with one entry a node: single ones are read all the time, at which arrays are slow. `reward` is R,
+`known` whether anybody has said it yet, `pending` virtual losses on the way, `copies` how many equal samples
+the node stands for, `length` and `logp` those of its step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Tree:
             raise unknown("weights", self.weights, get_args(Weights))
         if not 0 <= self.gamma <= 1:
             raise CodealignError(f"gamma is {self.gamma}: give a number from 0 to 1")
-        self._arrays = {name: np.zeros(16, dtype=kind) for name, kind in ARRAYS.items()}
+        self._columns: dict[str, list[Any]] = {name: [kind()] for name, kind in COLUMNS.items()}
         self["parent"][0] = -1
         self["known"][0] = True
         self["copies"][0] = 1
@@ -114,35 +114,35 @@ class Tree:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """One of `ARRAYS`, a view of (nodes,): what is written to it is written to the tree."""
-        return self._arrays[name][: len(self)]
+    def __getitem__(self, name: str) -> list[Any]:
+        """One of `COLUMNS`, (nodes,), itself: what is written to it is written to the tree."""
+        return self._columns[name]
 
     def children(self, node: int) -> range:
         """Numbers of a node's children; empty where it is not expanded."""
-        first = int(self._arrays["first"][node])
-        return range(first, first + int(self._arrays["count"][node]))
+        first: int = self["first"][node]
+        return range(first, first + self["count"][node])
 
     def is_terminal(self, node: int) -> bool:
         """Whether the answer ends at a node."""
-        return bool(self._arrays["terminal"][node])
+        return bool(self["terminal"][node])
 
     def is_expanded(self, node: int) -> bool:
         """Whether a node has children."""
-        return bool(self._arrays["count"][node])
+        return bool(self["count"][node])
 
     def enter(self, node: int) -> None:
         """Counts a walker on its way through a node: virtual loss until `leave`."""
-        self._arrays["pending"][node] += 1
+        self["pending"][node] += 1
 
     def leave(self, node: int) -> None:
         """Takes a walker's virtual loss back."""
-        self._arrays["pending"][node] -= 1
+        self["pending"][node] -= 1
 
     def path(self, node: int) -> list[int]:
         """Nodes from the first root to this one, both included."""
         nodes = [node]
-        while (parent := int(self["parent"][nodes[-1]])) >= 0:
+        while (parent := self["parent"][nodes[-1]]) >= 0:
             nodes.append(parent)
         return nodes[::-1]
 
@@ -152,7 +152,7 @@ class Tree:
 
     def node_seed(self, node: int) -> int:
         """A seed for sampling a node's children: it depends on the tree's seed and the way down alone."""
-        ways = [step - int(self["first"][self["parent"][step]]) for step in self.path(node)[1:]]
+        ways = [step - self["first"][self["parent"][step]] for step in self.path(node)[1:]]
         return int(np.random.SeedSequence(self.seed, spawn_key=tuple(ways)).generate_state(1, np.uint64)[0])
 
     def expand(self, node: int, steps: Sequence[Step]) -> range:
@@ -171,27 +171,28 @@ class Tree:
                 raise CodealignError(
                     f"step {place} below node {node} has no tokens: the search would not end"
                 )
-            if step.reward is not None and not np.isfinite(step.reward):
+            if step.reward is not None and not math.isfinite(step.reward):
                 raise CodealignError(f"step {place} below node {node} has the reward {step.reward}")
         lengths = [len(step.tokens) for step in steps]
-        priors = step_priors([step.logp for step in steps], lengths, self.length_penalty)
-        first, size = len(self), len(self) + len(steps)
-        while len(self._arrays["q"]) < size:
-            self._arrays = {
-                name: np.concatenate([old, np.zeros_like(old)]) for name, old in self._arrays.items()
-            }
+        priors = step_priors([step.logp for step in steps], lengths, self.length_penalty).tolist()
+        number = len(steps)
+        new: dict[str, Sequence[Any]] = {
+            "parent": [node] * number,
+            "depth": [self["depth"][node] + 1] * number,
+            "length": lengths,
+            "prior": priors,
+            "logp": [step.logp for step in steps],
+            "copies": [step.copies for step in steps],
+            "terminal": [step.terminal for step in steps],
+            "known": [step.reward is not None for step in steps],
+            "reward": [0.0 if step.reward is None else step.reward for step in steps],
+        }
+        self["first"][node], self["count"][node] = len(self), number
         self.tokens += [step.tokens for step in steps]
         self.texts += [step.text for step in steps]
-        new = slice(first, size)
-        self["parent"][new] = node
-        self["depth"][new] = self["depth"][node] + 1
-        for name in ("terminal", "logp", "copies"):
-            self[name][new] = [getattr(step, name) for step in steps]
-        self["length"][new], self["prior"][new] = lengths, priors
-        self["first"][node], self["count"][node] = first, len(steps)
-        for child, step in zip(self.children(node), steps, strict=True):
-            self["known"][child] = step.reward is not None
-            self["reward"][child] = 0.0 if step.reward is None else step.reward
+        for name, kind in COLUMNS.items():
+            self[name].extend(map(kind, new.get(name, [0] * number)))
+        for child in self.children(node):
             self["q"][child] = self["v"][node] + self.step_reward(child)
         return self.children(node)
 
@@ -205,14 +206,15 @@ class Tree:
         own = self.children(node)
         if not own:
             raise CodealignError(f"node {node} is not expanded: there is nothing to select")
-        # A few children, many times: lists are several times faster here than arrays.
-        q, visits, priors, pending = (
-            self._arrays[name][own.start : own.stop].tolist() for name in ("q", "visits", "prior", "pending")
-        )
-        root = math.sqrt(float(self._arrays["visits"][node]) + sum(pending))
+        columns = self._columns
+        q, visits, priors, pending = columns["q"], columns["visits"], columns["prior"], columns["pending"]
+        root = math.sqrt(visits[node] + sum(pending[own.start : own.stop]))
         best, highest = own.start, -math.inf
-        for child, value, n, prior, away in zip(own, q, visits, priors, pending, strict=True):
-            score = puct_score(value - virtual_loss * away, n + away, prior, root, c_puct)
+        for child in own:
+            away = pending[child]
+            score = puct_score(
+                q[child] - virtual_loss * away, visits[child] + away, priors[child], root, c_puct
+            )
             if score > highest:
                 best, highest = child, score
         return best
@@ -220,30 +222,29 @@ class Tree:
     def backup(self, path: Sequence[int]) -> None:
         """Counts one visit on a path, from its first node to its leaf, and renews Q and V upwards."""
         for node in reversed(path):
-            self._arrays["visits"][node] += 1
+            self["visits"][node] += 1
             self.refresh(node)
         if self.root_twice:
             self["visits"][path[0]] += 1
 
     def refresh(self, node: int) -> None:
         """Recomputes a node's V from its children, and its Q; no visit is counted."""
-        own, arrays = self.children(node), self._arrays
+        own = self.children(node)
         if own:
-            q, visits = (arrays[name][own.start : own.stop].tolist() for name in ("q", "visits"))
-            arrays["v"][node] = children_value(q, visits, self.weights)
+            q, visits = self["q"][own.start : own.stop], self["visits"][own.start : own.stop]
+            self["v"][node] = children_value(q, visits, self.weights)
         if node:
-            arrays["q"][node] = self.step_reward(node) + self.gamma * float(arrays["v"][node])
+            self["q"][node] = self.step_reward(node) + self.gamma * self["v"][node]
 
     def state_reward(self, node: int) -> float:
         """R of a node; where nobody has said it yet, that of the nearest node above: neutral."""
-        known, parent = self._arrays["known"], self._arrays["parent"]
-        while not known[node]:
-            node = int(parent[node])
-        return float(self._arrays["reward"][node])
+        while not self["known"][node]:
+            node = self["parent"][node]
+        return float(self["reward"][node])
 
     def step_reward(self, node: int) -> float:
         """R(node) - R(parent) of any node but the first."""
-        return self.state_reward(node) - self.state_reward(int(self._arrays["parent"][node]))
+        return self.state_reward(node) - self.state_reward(self["parent"][node])
 
     def set_reward(self, node: int, reward: float) -> None:
         """Says R of a node that nobody could say before, and renews all Q and V that hang on it.
@@ -251,9 +252,9 @@ class Tree:
         Raises:
             CodealignError: For a reward that is no finite number.
         """
-        if not np.isfinite(reward):
+        if not math.isfinite(reward):
             raise CodealignError(f"the reward of node {node} is {reward}: give a finite number, or None")
-        self["reward"][node], self["known"][node] = reward, True
+        self["reward"][node], self["known"][node] = float(reward), True
         for other in reversed(range(1, len(self))):  # children have higher numbers than their parents
             self.refresh(other)
         self.refresh(0)

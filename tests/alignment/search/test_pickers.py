@@ -75,7 +75,7 @@ def test_a_tree_of_one_node_and_one_of_only_children_give_no_pair() -> None:
 def test_pairs_can_be_picked_below_a_move() -> None:
     tree = tree_of([(0.1, 4), (0.9, 6)])
     tree.expand(2, [Step((7,), -1.0, reward=0.0), Step((8,), -1.0, reward=1.0)])
-    tree["visits"][3:] = 1
+    tree["visits"][3:] = [1, 1]
     assert [p.parent for p in PairPicker("all_nodes").pick(tree)] == [0, 2]
     assert [p.parent for p in PairPicker("all_nodes").pick(tree, root=2)] == [2]
 

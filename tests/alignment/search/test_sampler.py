@@ -172,8 +172,8 @@ def test_a_splitter_may_end_steps_anywhere_without_a_trigger() -> None:
 def test_a_splitter_that_never_splits_searches_in_bounded_steps() -> None:
     tree, draw = Tree((5, 6)), sampler(lambda text: [], step_tokens=4, answer_tokens=10)
     search([tree], draw, value, SearchOptions(iterations=6, depth_limit=9), key=by_tokens, most=draw.most)
-    assert max(map(len, tree.tokens)) == 4 and tree["depth"].max() == 3
-    assert all(tree["terminal"][tree["depth"] == 3])
+    assert max(map(len, tree.tokens)) == 4 and max(tree["depth"]) == 3
+    assert all(ended for ended, depth in zip(tree["terminal"], tree["depth"], strict=True) if depth == 3)
 
 
 def test_a_budget_is_never_exceeded_and_does_not_depend_on_other_trees() -> None:

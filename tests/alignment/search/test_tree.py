@@ -27,7 +27,7 @@ def test_a_search_is_that_of_the_textbook_rules() -> None:
     n = dict.fromkeys(range(len(tree)), 0)
     v = dict.fromkeys(n, 0.0)
     r = {node: float(tree["reward"][node]) for node in n}
-    up = {node: int(tree["parent"][node]) for node in n}
+    up = {node: tree["parent"][node] for node in n}
     q = {node: r[node] - r[up[node]] for node in n if node}
     prior = {k: math.exp(tree["logp"][k] / len(tree.tokens[k]) ** 1.25) for k in n if k}
     for _ in range(12):
@@ -43,17 +43,17 @@ def test_a_search_is_that_of_the_textbook_rules() -> None:
                 v[node] = sum(n[k] * q[k] for k in own) / sum(n[k] for k in own)
             if node:
                 q[node] = r[node] - r[up[node]] + 0.9 * v[node]
-    assert [n[k] for k in n] == tree["visits"].tolist()
-    assert [v[k] for k in n] == pytest.approx(tree["v"].tolist())
-    assert [q[k] for k in n if k] == pytest.approx(tree["q"][1:].tolist())
+    assert [n[k] for k in n] == tree["visits"]
+    assert [v[k] for k in n] == pytest.approx(tree["v"])
+    assert [q[k] for k in n if k] == pytest.approx(tree["q"][1:])
 
 
 def test_the_tree_knows_its_prefixes_and_grows_beyond_its_first_arrays() -> None:
     tree = grown()
     assert len(tree) > 16
     for node in range(1, len(tree)):
-        assert tree.prefix(node) == tree.prefix(int(tree["parent"][node])) + tree.tokens[node]
-        assert node in tree.children(int(tree["parent"][node]))
+        assert tree.prefix(node) == tree.prefix(tree["parent"][node]) + tree.tokens[node]
+        assert node in tree.children(tree["parent"][node])
         assert tree["depth"][node] == len(tree.path(node)) - 1
 
 
@@ -79,7 +79,7 @@ def test_a_stored_tree_comes_back_to_the_last_bit() -> None:
     for either in (tree, again):
         search([either], sample, evaluate, options, key=by_text)
     assert equal(again, tree), "the search went on in another way"
-    again["q"][1] = math.nextafter(float(again["q"][1]), 9.0)
+    again["q"][1] = math.nextafter(again["q"][1], 9.0)
     assert not equal(again, tree)
 
 
@@ -100,10 +100,10 @@ def test_garbled_trees_are_refused() -> None:
 def test_a_move_keeps_the_subtree_and_leaves_what_is_above_it() -> None:
     tree = grown()
     child = tree.best_move()
-    assert tree["visits"][child] == max(tree["visits"][list(tree.children(0))])
+    assert tree["visits"][child] == max(tree["visits"][node] for node in tree.children(0))
     below, above = tree["visits"].copy(), tree["visits"][0]
     tree.move(child)
-    assert (tree["visits"] == below).all() and tree.moves == [0, child]
+    assert tree["visits"] == below and tree.moves == [0, child]
     search([tree], sample, evaluate, SearchOptions(iterations=4, breadth=3, depth_limit=5), key=by_text)
     assert tree["visits"][child] == below[child] + 4 and tree["visits"][0] == above
     with pytest.raises(CodealignError, match="no child of the root"):
