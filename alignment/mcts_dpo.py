@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alignment.resources import model_path, recipe_path
 from alignment.search import rounds
 from alignment.search.rounds import Growth, MakeValues, prompt_order
-from alignment.search.sampler import HFSampler
+from alignment.search.sampler import HFSampler, StepSampler
 from alignment.search.settings import PickConfig, SamplingConfig, SearchConfig, ValueConfig
 from alignment.search.tasks import TaskOptions, TaskSet
 from codegen_eval.config import Config
@@ -82,6 +82,17 @@ class MctsDpoConfig(Config):
     """Start anew."""
 
     not_identity = frozenset({"out", "overwrite", "workers", "device", "model", "recipe", "accelerate"})
+
+    @model_validator(mode="after")
+    def _fits(self) -> MctsDpoConfig:
+        if self.sampling.use_vllm and self.device is not None:
+            raise ValueError("device does nothing with sampling.use_vllm: leave one of them out")
+        if self.sampling.use_vllm and self.value.kind == "self":
+            raise ValueError(
+                "value.kind 'self' needs the model in this process, where vLLM does not hold it: leave "
+                "sampling.use_vllm out, or take another value"
+            )
+        return self
 
 
 def run(config: MctsDpoConfig, train: Train | None = None) -> RunDir:
@@ -213,8 +224,14 @@ def _round(
     return dict(directory.read_json(f"{name}/summary.json"))
 
 
-def _policy(config: MctsDpoConfig, model: str, tasks: TaskSet) -> HFSampler:
+def _policy(config: MctsDpoConfig, model: str, tasks: TaskSet) -> StepSampler:
     """The sampler of a policy."""
+    if config.sampling.use_vllm:
+        from alignment.search.vllm_sampler import open_sampler
+
+        return open_sampler(
+            model, config.sampling.of(tasks), dtype=config.dtype, engine=config.sampling.vllm_engine
+        )
     from codegen_eval.generation.hf import load_model
 
     loaded, tokenizer = load_model(model, dtype=config.dtype, device=config.device)

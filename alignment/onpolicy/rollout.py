@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from codegen_eval.generation.decoding import Drawing, Drawn, decode
-from codegen_eval.generation.hf import Stops
+from codegen_eval.generation.hf import Stops, end_tokens
 from codegen_eval.generation.sampling import sample_generator
 from codegen_eval.records import cut_at_stop
 
@@ -134,7 +134,7 @@ class HFSampler:
                 drawn = decode(
                     model,
                     drawings,
-                    ends=end_tokens(model, self.tokenizer),
+                    ends=end_tokens(model.generation_config, self.tokenizer),
                     max_new_tokens=decoding.max_new_tokens,
                     temperature=decoding.temperature,
                     top_p=decoding.top_p,
@@ -144,13 +144,6 @@ class HFSampler:
         finally:
             model.train(training)
         return [answers_of(samples, self.tokenizer, decoding.stop) for samples in drawn]
-
-
-def end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: those of the model's generation config and the tokenizer's."""
-    ends = model.generation_config.eos_token_id
-    found = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
-    return {int(token) for token in found if token is not None}
 
 
 def answers_of(samples: Sequence[Drawn], tokenizer: Any, stop: Sequence[str]) -> list[Answer]:

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignment.onpolicy.rollout import Answer, Ask, Decoding, end_tokens
+from alignment.onpolicy.rollout import Answer, Ask, Decoding
 from alignment.onpolicy.vllm_worker import EXTENSION
 from codegen_eval.errors import CodealignError
+from codegen_eval.generation.hf import end_tokens
 from codegen_eval.generation.sampling import sample_seed
+from codegen_eval.generation.vllm import open_engine
 from codegen_eval.records import cut_at_stop
 
 ADAPTER = "default"
@@ -59,7 +61,7 @@ class VLLMSampler:
         """
         on_cpu = next(model.parameters()).device.type == "cpu"
         self._engine = self._engine or self._started(on_cpu)
-        self._ends = end_tokens(model, self.tokenizer)
+        self._ends = end_tokens(model.generation_config, self.tokenizer)
         with torch.no_grad():
             if on_cpu:
                 self._engine.collective_rpc("take_weights", kwargs={"weights": whole_weights(model)})
@@ -116,16 +118,10 @@ class VLLMSampler:
             )
         # The engine's weights must lie in this process.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        from vllm import LLM
-
         fixed: dict[str, Any] = {"seed": 0, "logprobs_mode": "processed_logprobs"}
         if on_cpu:
             fixed |= {"enforce_eager": True, "worker_extension_cls": EXTENSION}
-        try:
-            return LLM(model=self._model, dtype=self._dtype, **{**fixed, **self._arguments})
-        except (ValueError, TypeError, OSError, RuntimeError) as error:
-            message = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
-            raise CodealignError(f"vLLM cannot load {self._model}: {message}") from error
+        return open_engine({"model": self._model, "dtype": self._dtype, **fixed, **self._arguments})
 
 
 def whole_weights(policy: Any) -> Iterator[tuple[str, Tensor]]:

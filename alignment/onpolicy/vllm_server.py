@@ -18,10 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from alignment.onpolicy.rollout import Answer, Ask, Decoding, end_tokens
+from alignment.onpolicy.rollout import Answer, Ask, Decoding
 from alignment.onpolicy.vllm_rollout import whole_weights
 from alignment.onpolicy.vllm_worker import EXTENSION, WEIGHTS_FILE, differences, shape_of
 from codegen_eval.errors import CodealignError
+from codegen_eval.generation.hf import end_tokens
 from codegen_eval.generation.http_json import Client, T, Unusable, checked_url
 from codegen_eval.generation.sampling import sample_seed
 from codegen_eval.records import cut_at_stop
@@ -69,7 +70,7 @@ class ServerSampler:
         from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
-        self._ends = end_tokens(model, self.tokenizer)
+        self._ends = end_tokens(model.generation_config, self.tokenizer)
         state = PartialState()
         state.wait_for_everyone()  # nobody draws any more
         failed: list[str | None] = [None]

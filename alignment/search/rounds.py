@@ -16,7 +16,7 @@ import numpy as np
 
 from alignment.search.lockstep import Candidate, Evaluator, Request, SearchOptions, search, value_unknown
 from alignment.search.pickers import PairPicker, StepPair
-from alignment.search.sampler import HFSampler
+from alignment.search.sampler import StepSampler
 from alignment.search.storage import from_json, to_json
 from alignment.search.tasks import TaskSet
 from alignment.search.tree import Tree
@@ -78,7 +78,7 @@ class Growth:
         return min(size, max((self.tokens - spent) // bound, 0))
 
 
-MakeValues = Callable[[HFSampler, Sequence[int], Sequence[Tree]], tuple[Evaluator, Callable[[int], int]]]
+MakeValues = Callable[[StepSampler, Sequence[int], Sequence[Tree]], tuple[Evaluator, Callable[[int], int]]]
 """(sampler, numbers of the tasks, their trees) -> evaluator, and the tokens that it drew for each tree."""
 
 
@@ -106,7 +106,7 @@ def grow_round(
     order: Sequence[int],
     growth: Growth,
     tasks: TaskSet,
-    policy: Callable[[], HFSampler],
+    policy: Callable[[], StepSampler],
     values: MakeValues,
     *,
     seed: int,
@@ -130,7 +130,7 @@ def grow_round(
     """
     files: list[Path] = []
     position = spent = 0
-    sampler: HFSampler | None = None
+    sampler: StepSampler | None = None
     while position < len(order):
         name = f"{folder}/trees-{len(files):04d}.jsonl"
         if not (run.path / name).exists():
@@ -152,7 +152,7 @@ def grow(
     part: Sequence[int],
     growth: Growth,
     tasks: TaskSet,
-    sampler: HFSampler,
+    sampler: StepSampler,
     values: MakeValues,
     *,
     seed: int,
@@ -188,7 +188,7 @@ def grow(
 def grow_steps(
     trees: Sequence[Tree],
     growth: Growth,
-    sampler: HFSampler,
+    sampler: StepSampler,
     evaluate: Evaluator,
     tasks: TaskSet,
     texts: Sequence[str],
@@ -223,7 +223,7 @@ def _renumbered(evaluate: Evaluator, numbers: Sequence[int]) -> Evaluator:
 def grow_answers(
     trees: Sequence[Tree],
     count: int,
-    sampler: HFSampler,
+    sampler: StepSampler,
     evaluate: Evaluator,
     tasks: TaskSet,
     texts: Sequence[str],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from alignment.search.lockstep import Request
 from alignment.search.steps import StepSplitter, token_steps
 from alignment.search.tree import Step
 from codegen_eval.errors import CodealignError
+from codegen_eval.generation.hf import end_tokens
 
 _LOGP_DIGITS = 9
 _CONTEXT = 4  # tokens before a step with which it is decoded: some tokenizers drop a leading blank
@@ -180,6 +181,24 @@ class StepEnds:
         return min((place for stop in self.sampling.stop if (place := text.find(stop)) >= 0), default=None)
 
 
+class StepSampler(Protocol):
+    """What the rounds need of a sampler.
+
+    Attributes:
+        sampling: How steps are drawn and where they end.
+        steps: The decision where they end, with the tokenizer.
+    """
+
+    sampling: StepSampling
+    steps: StepEnds
+
+    def most(self, request: Request) -> int:
+        """Most tokens that a request can cost."""
+
+    def __call__(self, requests: Sequence[Request]) -> list[list[Step]]:
+        """The children of all requests, in order, equal ones included."""
+
+
 class HFSampler:
     """Draws steps with a loaded model; give it to `lockstep.search` as `sample`, its `most` as `most`.
 
@@ -212,7 +231,7 @@ class HFSampler:
         self.sampling = sampling
         self.rows = rows
         self.store = KVStore(cache_mb)
-        self.steps = StepEnds(tokenizer, end_tokens(model, tokenizer), sampling)
+        self.steps = StepEnds(tokenizer, end_tokens(model.generation_config, tokenizer), sampling)
         self.sampled = self.computed = self.reused = 0
 
     def most(self, request: Request) -> int:
@@ -225,8 +244,9 @@ class HFSampler:
         Raises:
             CodealignError: For a prefix of no tokens, or one that leaves no room in the model's window.
         """
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         for request in requests:
-            self._check(request)
+            check_window(request, self.sampling.limit(request), window)
         # Rows of like length together waste less; the order has no influence on what is drawn.
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prefix))
         found: list[list[Step]] = [[] for _ in requests]
@@ -239,17 +259,6 @@ class HFSampler:
         if part:
             self._draw([(j, requests[j]) for j in part], found)
         return found
-
-    def _check(self, request: Request) -> None:
-        if not request.prefix:
-            raise CodealignError("a prompt has no token: nothing predicts the first one of its answer")
-        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        room = self.sampling.limit(request)
-        if window is not None and len(request.prefix) + room > window:
-            raise CodealignError(
-                f"a prefix of {len(request.prefix)} tokens with up to {room} more does not fit the model's "
-                f"window of {window}: leave long prompts out, or lower answer_tokens or step_tokens"
-            )
 
     def _draw(self, part: Sequence[tuple[int, Request]], found: list[list[Step]]) -> None:
         from alignment.search.decoding import Work, draw
@@ -283,8 +292,21 @@ class HFSampler:
             self.computed += len(work.prefix) - work.taken
 
 
-def end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Token ids that end an answer, by the model's generation config and the tokenizer."""
-    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
-    found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    return {int(token) for token in found if token is not None}
+def check_window(request: Request, room: int, window: int | None) -> None:
+    """Refuses a request that cannot be answered.
+
+    Args:
+        request: With its prefix.
+        room: Most tokens of one child.
+        window: Of the model, in tokens; None where it is not known.
+
+    Raises:
+        CodealignError: For a prefix of no tokens, or one that leaves no room.
+    """
+    if not request.prefix:
+        raise CodealignError("a prompt has no token: nothing predicts the first one of its answer")
+    if window is not None and len(request.prefix) + room > window:
+        raise CodealignError(
+            f"a prefix of {len(request.prefix)} tokens with up to {room} more does not fit the model's "
+            f"window of {window}: leave long prompts out, or lower answer_tokens or step_tokens"
+        )

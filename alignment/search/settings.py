@@ -12,7 +12,7 @@ from alignment.search import evaluators
 from alignment.search.lockstep import Evaluator, SearchOptions
 from alignment.search.pickers import VISITED, PairPicker
 from alignment.search.rounds import Growth, MakeValues
-from alignment.search.sampler import HFSampler, StepSampling
+from alignment.search.sampler import HFSampler, StepSampler, StepSampling
 from alignment.search.tasks import TaskSet
 from alignment.search.tree import Tree
 from codegen_eval.config import Config
@@ -79,9 +79,22 @@ class SamplingConfig(Config):
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus."""
     cache_mb: float = Field(512.0, ge=0)
-    """MiB for keys and values of prefixes; 0 computes every prefix anew."""
+    """Without vLLM: MiB for keys and values of prefixes; 0 computes every prefix anew."""
     rows: int = Field(256, ge=1)
-    """Most continuations in one forward pass."""
+    """Without vLLM: most continuations in one forward pass."""
+    use_vllm: bool = False
+    """Whether vLLM draws the steps; its prefix cache keeps what nodes share."""
+    vllm_engine: dict[str, Any] | None = None
+    """Of vLLM: further arguments of its `LLM`, as `gpu_memory_utilization`."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> SamplingConfig:
+        unread = ("cache_mb", "rows") if self.use_vllm else ("vllm_engine",)
+        for name in unread:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                whether = "with" if self.use_vllm else "without"
+                raise ValueError(f"sampling.{name} does nothing {whether} use_vllm: leave it out")
+        return self
 
     def of(self, tasks: TaskSet) -> StepSampling:
         """The sampling of steps of these tasks."""
@@ -214,7 +227,7 @@ def make_values(config: ValueConfig, tasks: TaskSet) -> MakeValues:
         reward_model = RewardModel(config.reward_model)
 
     def make(
-        sampler: HFSampler, numbers: Sequence[int], trees: Sequence[Tree]
+        sampler: StepSampler, numbers: Sequence[int], trees: Sequence[Tree]
     ) -> tuple[Evaluator, Callable[[int], int]]:
         texts = [tasks.texts[i] for i in numbers]
         verify = tasks.verifier(numbers)
@@ -224,6 +237,7 @@ def make_values(config: ValueConfig, tasks: TaskSet) -> MakeValues:
             drawn = evaluators.Completions(sampler, verify, texts, seeds, count=config.completions)
             return drawn, lambda t: drawn.sampled[t]
         if config.kind == "self":
+            assert isinstance(sampler, HFSampler)  # or the job's settings are refused
             own = evaluators.SelfEvaluation(sampler.model, sampler.steps.tokenizer, texts)
             return evaluators.with_confidence(outcome, own), lambda _: 0
         if config.kind == "reward_model":

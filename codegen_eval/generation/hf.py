@@ -62,24 +62,14 @@ def load_model(
             device.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     check_folder(path, adapter=adapter)
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise CodealignError(f"unknown dtype {dtype!r}: give auto, float32, bfloat16 or float16")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        advice = (
-            "copy tokenizer.json and tokenizer_config.json beside the weights"
-            if Path(path).is_dir()
-            else "check the hub id and the connection, or give a folder"
-        )
-        raise CodealignError(
-            f"{path} holds no tokenizer that transformers can load ({_first_line(error)}); {advice}"
-        ) from None
+    tokenizer = load_tokenizer(path)
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     except ImportError:
@@ -94,6 +84,34 @@ def load_model(
         return model.to(device).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise CodealignError(f"cannot use the device {device!r}: {_first_line(error)}") from None
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a model's folder or hub id.
+
+    Raises:
+        CodealignError: If there is none that transformers can load.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        advice = (
+            "copy tokenizer.json and tokenizer_config.json beside the weights"
+            if Path(path).is_dir()
+            else "check the hub id and the connection, or give a folder"
+        )
+        raise CodealignError(
+            f"{path} holds no tokenizer that transformers can load ({_first_line(error)}); {advice}"
+        ) from None
+
+
+def end_tokens(generation: Any, tokenizer: Any) -> set[int]:
+    """Token ids that end an answer: those of a generation config, where there is one, and the tokenizer's."""
+    ends = getattr(generation, "eos_token_id", None)
+    found = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+    return {int(token) for token in found if token is not None}
 
 
 def _first_line(error: BaseException) -> str:
@@ -126,8 +144,7 @@ class HFGenerator:
         self.model = model
         self.tokenizer = tokenizer
         self.chat = chat
-        ends = model.generation_config.eos_token_id
-        self.ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+        self.ends = end_tokens(model.generation_config, tokenizer)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[str]]:
         """For each request its completions, in order, cut at the end token or a stop text.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +57,28 @@ def check_versions() -> None:
             f"vLLM {vllm.installed} does not fit: {vllm.library.allowed} is allowed, {vllm.library.tried} "
             f"was tried (`codealign doctor` lists all). pip install 'vllm=={vllm.library.tried}'"
         )
+
+
+def open_engine(arguments: Mapping[str, Any]) -> Any:
+    """VLLM's `LLM` with these arguments, `model` among them.
+
+    Raises:
+        CodealignError: If vLLM cannot be imported, with the versions here, or cannot load the model.
+    """
+    try:
+        from vllm import LLM
+    except Exception as error:
+        # Compiled for another torch, or written for another transformers: any class of error.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CodealignError(
+            f"vLLM is installed and cannot be imported ({first}). Versions here: "
+            f"{told(['vllm', 'torch', 'transformers'])}"
+        ) from error
+    try:
+        return LLM(**arguments)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        message = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+        raise CodealignError(f"vLLM cannot load {arguments['model']}: {message}") from error
 
 
 @dataclass(slots=True)
@@ -199,21 +221,7 @@ class VLLMBackend:
 
     def _loaded(self) -> Any:
         if self._engine is None:
-            options = self._options
-            try:
-                from vllm import LLM
-            except Exception as error:
-                # Compiled for another torch, or written for another transformers: any class of error.
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-                raise CodealignError(
-                    f"vLLM is installed and cannot be imported ({first}). Versions here: "
-                    f"{told(['vllm', 'torch', 'transformers'])}"
-                ) from error
-            try:
-                self._engine = LLM(**self._arguments())
-            except (ValueError, TypeError, OSError, RuntimeError) as error:
-                message = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
-                raise CodealignError(f"vLLM cannot load {options.model}: {message}") from error
+            self._engine = open_engine(self._arguments())
         return self._engine
 
 
