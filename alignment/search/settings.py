@@ -84,14 +84,14 @@ class SamplingConfig(Config):
     """Without vLLM: most continuations in one forward pass."""
     use_vllm: bool = False
     """Whether vLLM draws the steps; its prefix cache keeps what nodes share."""
-    vllm_engine: dict[str, Any] | None = None
+    vllm_engine: dict[str, Any] = Field(default_factory=dict)
     """Of vLLM: further arguments of its `LLM`, as `gpu_memory_utilization`."""
 
     @model_validator(mode="after")
     def _fits(self) -> SamplingConfig:
-        unread = ("cache_mb", "rows") if self.use_vllm else ("vllm_engine",)
-        for name in unread:
-            if getattr(self, name) != type(self).model_fields[name].default:
+        unread = {"vllm_engine"} if not self.use_vllm else {"cache_mb", "rows"}
+        for name in sorted(unread & self.model_fields_set):
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                 whether = "with" if self.use_vllm else "without"
                 raise ValueError(f"sampling.{name} does nothing {whether} use_vllm: leave it out")
         return self
