@@ -192,22 +192,20 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     packed = np.ascontiguousarray(np.packbits(matrix, axis=1))
     width = packed.shape[1]
     keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
-    smallest: dict[bytes, int] = {}
-    first_of = [smallest.setdefault(key, i) for i, key in enumerate(keys)]
-    if len(smallest) == len(keys):
-        every = np.arange(len(keys))
+    numbers: dict[bytes, int] = {}
+    found = [numbers.setdefault(key, len(numbers)) for key in keys]
+    every = np.arange(len(keys))
+    if len(numbers) == len(keys):
         return ConsensusSets(every, every, matrix)
-    first = np.fromiter(smallest.values(), dtype=np.intp, count=len(smallest))
-    number = np.empty(len(keys), dtype=np.intp)  # of the set, at its first member
-    number[first] = np.arange(len(first))
-    set_of = number[first_of]
+    set_of = np.array(found, dtype=np.intp)
+    first = np.empty(len(numbers), dtype=np.intp)
+    first[set_of[::-1]] = every[::-1]  # the last one written is the smallest member
     return ConsensusSets(first, set_of, matrix[first])
 
 
 def set_sizes(sets: ConsensusSets, code_weights: FloatArray) -> FloatArray:
     """Programs (sets,) of each set, counted with their multiplicity."""
-    sizes = np.bincount(sets.set_of, weights=code_weights, minlength=len(sets.first))
-    return sizes.astype(np.float64)
+    return np.asarray(np.bincount(sets.set_of, code_weights, len(sets.first)), dtype=np.float64)
 
 
 def tie_levels(scores: ArrayLike, floor: float = 1.0) -> tuple[tuple[int, ...], ...]:
@@ -243,7 +241,7 @@ def ranking(
 ) -> Ranking:
     """A `Ranking` from the scores (codes,) of all programs; `floor` as in `tie_levels`."""
     values = np.asarray(scores, dtype=np.float64)
-    if np.isnan(values).any():
+    if values.size and math.isnan(values.max()):  # NaN where one of them is
         raise CodealignError("a score is NaN: check the ranker's hyper-parameters")
     return Ranking(values, kind, parameters, test_scores, floor)
 
