@@ -93,7 +93,6 @@ class Bench:
             from alignment.search.vllm_sampler import open_sampler
 
             options = {"enforce_eager": True, "max_model_len": 512, "block_size": 32}
-            options |= {"max_num_batched_tokens": 32768, "enable_chunked_prefill": False}
             self.engine = open_sampler(
                 str(model_path("tiny-coder")), self.sampling, dtype="float32", engine=options
             )

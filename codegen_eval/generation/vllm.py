@@ -23,6 +23,7 @@ from codegen_eval.records import cut_at_stop
 from codegen_eval.versions import found, told
 
 ADAPTER = "adapter_config.json"
+_ON_CPU = {"enable_chunked_prefill": False}
 
 
 @GENERATORS.register("vllm")
@@ -60,12 +61,16 @@ def check_versions() -> None:
 
 
 def open_engine(arguments: Mapping[str, Any]) -> Any:
-    """VLLM's `LLM` with these arguments, `model` among them.
+    """The engine `LLM` of vLLM with these arguments, `model` among them.
+
+    On a CPU prompts are prefilled whole unless the arguments say otherwise: vLLM 0.31 sets the generator of a
+    seeded request back after each piece of its prompt, and generators of the CPU cannot be set back.
 
     Raises:
         CodealignError: If vLLM cannot be imported, with the versions here, or cannot load the model.
     """
     try:
+        import torch
         from vllm import LLM
     except Exception as error:
         # Compiled for another torch, or written for another transformers: any class of error.
@@ -75,7 +80,7 @@ def open_engine(arguments: Mapping[str, Any]) -> Any:
             f"{told(['vllm', 'torch', 'transformers'])}"
         ) from error
     try:
-        return LLM(**arguments)
+        return LLM(**{**({} if torch.accelerator.is_available() else _ON_CPU), **arguments})
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         message = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
         raise CodealignError(f"vLLM cannot load {arguments['model']}: {message}") from error

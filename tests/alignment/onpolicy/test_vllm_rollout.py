@@ -79,6 +79,7 @@ def test_sampled_and_greedy_answers_go_in_one_call_with_seeds_of_their_own(fake:
         "dtype": "float32",
         "seed": 0,
         "logprobs_mode": "processed_logprobs",
+        "enable_chunked_prefill": False,
         "max_model_len": 64,
         "enforce_eager": True,
         "worker_extension_cls": "alignment.onpolicy.vllm_worker.WeightTaker",

@@ -156,8 +156,9 @@ def test_settings_that_do_not_go_together_are_refused(
 @pytest.mark.vllm
 @pytest.mark.timeout(1800)
 def test_vllm_searches_as_the_other_sampler_and_goes_through_two_rounds(tmp_path: Path) -> None:
-    from alignment.mcts_dpo import run
-    from alignment.resources import model_path
+    from alignment.mcts_dpo import MctsDpoConfig, run
+    from alignment.resources import model_path, recipe_path
+    from codegen_eval.config import load_config
     from codegen_eval.generation.hf import load_model
 
     path = str(model_path("tiny-coder"))
@@ -176,8 +177,9 @@ def test_vllm_searches_as_the_other_sampler_and_goes_through_two_rounds(tmp_path
         assert one["logp"] == pytest.approx(other["logp"], abs=1e-4)
     assert by_vllm.computed > 0
     del by_vllm
-    job = sums.config(tmp_path / "run", path, device=None, dtype="float32", sampling={})
-    sampling_of_job = {"step_tokens": 8, "answer_tokens": 16, "use_vllm": True, "vllm_engine": options}
-    job = job.model_copy(update={"sampling": type(job.sampling)(**sampling_of_job)})
+    steps = {"step_tokens": 24, "answer_tokens": 48, "use_vllm": True, "vllm_engine": options}
+    changes = {"out": tmp_path / "run", "model": path, "rounds": 2, "prompts": 8, "sampling": steps}
+    changes |= {"workers": 1, "dtype": "float32"}
+    job = load_config(recipe_path("tiny-coder/mcts_dpo.yaml"), MctsDpoConfig, changes)
     found = run(job, lambda model, pairs, out, seed: model).read_json("results.json")
-    assert len(found["rounds"]) == 2 and all(row["tokens"] > 0 for row in found["rounds"])
+    assert len(found["rounds"]) == 2 and all(row["pairs"] > 0 for row in found["rounds"])

@@ -76,6 +76,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[Engine]:
     monkeypatch.setitem(sys.modules, "vllm.lora", ModuleType("vllm.lora"))
     monkeypatch.setitem(sys.modules, "vllm.lora.request", request)
     Engine.made, Engine.asked, Engine.adapters = [], [], []
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     return Engine
 
 
@@ -101,6 +102,15 @@ def test_every_sample_is_a_request_with_a_seed_of_its_own(engine: type[Engine]) 
         "stop": ["\n#"],
         "seed": sample_seed(3, "c", 5),
     }
+
+
+def test_on_a_cpu_prompts_are_prefilled_whole_unless_told_otherwise(
+    engine: type[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    for given in ({}, {"enable_chunked_prefill": True}):
+        list(VLLMBackend(BackendOptions("m", engine=given)).generate([(0, REQUESTS)], Sampling()))
+    assert [made["enable_chunked_prefill"] for made in engine.made] == [False, True]
 
 
 def test_a_chat_goes_through_the_engines_template(engine: type[Engine]) -> None:
