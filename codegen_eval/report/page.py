@@ -26,6 +26,7 @@ from codegen_eval.report.samples import explore
 from codegen_eval.report.summary import Comparison, Metric, change_counts, headline, p_text
 from codegen_eval.report.text import number, percent, points, short, visible
 from codegen_eval.report.thinking import Thinking, thinking_plots
+from codegen_eval.report.training import training as training_plots
 from codegen_eval.report.trees import TreesRun
 from codegen_eval.results import EvalResults, Evaluation
 
@@ -66,7 +67,7 @@ def render(
     """
     context = {
         "title": title,
-        "training": [*plots.training(training or {}), *thinking_plots(thinking)],
+        "training": [*training_plots(training or {}), *thinking_plots(thinking)],
         "health": health,
         "trees": trees,
         **_evaluations(before, after, comparison, samples_shown),

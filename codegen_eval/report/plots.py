@@ -192,36 +192,6 @@ def families(before: EvalResults, after: EvalResults) -> Plot | None:
         )
 
 
-def training(series: Mapping[str, Sequence[tuple[float, float]]]) -> list[Plot]:
-    """Loss, reward margin and reward accuracy over the steps of training: those that the log holds."""
-    wanted = (
-        ("loss", "Loss", "Loss on the training pairs; that of DPO starts at ln 2 = 0.693."),
-        ("rewards/margins", "Reward margin", "How much more the implicit reward gives the chosen program."),
-        (
-            "rewards/accuracies",
-            "Reward accuracy",
-            "Share of the pairs in which the chosen program has the higher reward.",
-        ),
-    )
-    return [
-        _curve(name.replace("/", "-"), title, caption, series[name])
-        for name, title, caption in wanted
-        if series.get(name)
-    ]
-
-
-def _curve(name: str, title: str, caption: str, points: Sequence[tuple[float, float]]) -> Plot:
-    """One training curve; at most 200 points are drawn, evenly chosen, and 20 tabled."""
-    with canvas(4.2, 2.6) as (figure, axes):
-        drawn = _thin(points, 200)
-        marker = "D" if len(drawn) < 3 else None
-        axes.plot([x for x, _ in drawn], [y for _, y in drawn], color=AFTER, linewidth=1.6, marker=marker)
-        axes.set_xlabel("step")
-        axes.locator_params(nbins=5)
-        rows = tuple((number(x), number(y)) for x, y in _thin(points, 20))
-        return Plot(inline_svg(figure, name, title, caption), title, caption, ("step", title.lower()), rows)
-
-
 def confidences(by_kind: Mapping[str, Sequence[float]]) -> list[Plot]:
     """One histogram of the pairs' confidence a kind, all over the same range; at most four kinds."""
     import numpy as np
@@ -251,13 +221,6 @@ def confidences(by_kind: Mapping[str, Sequence[float]]) -> list[Plot]:
             svg = inline_svg(figure, f"confidence{i}", title, caption)
             plots.append(Plot(svg, title, caption, ("confidence", "pairs"), rows))
     return plots
-
-
-def _thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """At most `most` of the points, evenly chosen, the first and the last among them."""
-    if len(points) <= most:
-        return list(points)
-    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
 
 def _family_means(results: EvalResults) -> dict[str, float]:

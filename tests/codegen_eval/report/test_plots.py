@@ -72,19 +72,6 @@ def test_many_families_are_drawn_in_part_and_tabled_whole() -> None:
     assert plot.svg.count(">family") == 60
 
 
-def test_a_long_training_log_is_thinned_with_its_ends_kept() -> None:
-    (plot,) = plots.training({"loss": [(float(step), 1.0 / (step + 1)) for step in range(100_000)]})
-    assert (plot.rows[0][0], plot.rows[-1][0], len(plot.rows)) == ("0", "99,999", 20)
-    assert len(plot.svg) < 20_000
-
-
-def test_series_that_the_log_lacks_are_left_out() -> None:
-    assert [p.title for p in plots.training({"rewards/margins": [(1.0, 0.5)], "other": [(1.0, 1.0)]})] == [
-        "Reward margin"
-    ]
-    assert plots.training({}) == []
-
-
 def test_confidences_beyond_0_and_1_widen_the_range() -> None:
     (plot,) = plots.confidences({"correctness": [-0.5, 0.5, 2.0], "empty": []})
     assert plot.rows[0][0].startswith("-0.50")
@@ -98,3 +85,14 @@ def test_eff_at_k_is_drawn_where_a_side_has_it() -> None:
     assert [row[0] for row in plot.rows] == ["eff@1, after", "eff@10, after"]
     assert plot.rows[1] == ("eff@10, after", "110.0\u202f%", "–", "–")
     assert plots.at_k([Side("only", parsed(0.0))], "eff") is None
+
+
+def test_every_colour_of_the_figures_is_a_class_of_the_style_sheet() -> None:
+    from importlib.resources import files
+
+    from codegen_eval.report.svg import _ROLES
+
+    sheet = files("codegen_eval.report").joinpath("templates/style.css").read_text()
+    for role in _ROLES.values():
+        for what in ("fill", "stroke"):
+            assert f".{what}-{role} {{ {what}: var(--" in sheet, f"a {what} in {role} would not be seen"
