@@ -197,7 +197,7 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     every = np.arange(len(keys))
     if len(numbers) == len(keys):
         return ConsensusSets(every, every, matrix)
-    set_of = np.array(found, dtype=np.intp)
+    set_of = np.fromiter(found, dtype=np.intp, count=len(found))
     first = np.empty(len(numbers), dtype=np.intp)
     first[set_of[::-1]] = every[::-1]  # the last one written is the smallest member
     return ConsensusSets(first, set_of, matrix[first])
