@@ -103,8 +103,9 @@ def _answer(future: Future[Answer]) -> dict[str, Any]:
 class RayExecutor(Executor):
     """One pool a node of a Ray cluster.
 
-    Inside a program that has called `ray.init`, that cluster is used; with `address`, the named one (`auto`:
-    the one this machine belongs to); else a local one is started and ended with the executor.
+    Inside a program that has called `ray.init`, that cluster is used; with `address`, or `RAY_ADDRESS` in the
+    environment, the named one (`auto`: the one this machine belongs to); else a local one is started and
+    ended with the executor.
 
     Args:
         address: Of the cluster.
@@ -131,8 +132,12 @@ class RayExecutor(Executor):
         self._ours = not ray.is_initialized()
         if self._ours:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # Without an address Ray looks for any cluster that was ever started here, dead ones too.
+            address = address or os.environ.get("RAY_ADDRESS") or "local"
             ray.init(
-                address=address, include_dashboard=False if address is None else None, log_to_driver=False
+                address=address,
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
             )
         settings = sorted((key, repr(value)) for key, value in options.items())
         self._environment = hashlib.sha256(f"{engine_version()} {settings}".encode()).hexdigest()[:16]
