@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +190,18 @@ class Reference:
     """
 
     def __init__(self, module: ActorCritic) -> None:
-        self._module: ActorCritic | None = None
+        self._module: Any = None
         if not module.adapted:
             frozen = copy.deepcopy(module.policy).requires_grad_(False).eval()
             self._module = ActorCritic(frozen, module.temperature)
 
+    def place(self, place: Callable[[ActorCritic], Any]) -> None:
+        """Puts the frozen copy, where there is one, to where it is called."""
+        if self._module is not None:
+            self._module = place(self._module)
+
     @contextlib.contextmanager
-    def of(self, module: ActorCritic) -> Iterator[ActorCritic]:
+    def of(self, module: ActorCritic) -> Iterator[Any]:
         """A module whose `logps` are the reference's."""
         if self._module is not None:
             yield self._module
