@@ -122,7 +122,10 @@ def _mode(training: Any) -> str:
     state = training.distributed_state
     kind = str(getattr(state.distributed_type, "value", state.distributed_type))
     plugin = getattr(training, "deepspeed_plugin", None)
-    names = {"MULTI_CPU": "DDP", "MULTI_GPU": "DDP", "FSDP": "FSDP"}
+    # A config that is not transformers' has no plugin; with a DeepSpeed file the launcher says no stage.
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    deepspeed = f"DeepSpeed ZeRO-{stage}" if stage else "DeepSpeed"
+    names = {"MULTI_CPU": "DDP", "MULTI_GPU": "DDP", "FSDP": "FSDP", "DEEPSPEED": deepspeed}
     name = f"DeepSpeed ZeRO-{plugin.zero_stage}" if plugin is not None else names.get(kind, kind)
     if kind == "MULTI_CPU" and _true(os.environ.get("ACCELERATE_USE_FSDP", "")):
         name = "DDP: Accelerate does not shard on CPU processes"

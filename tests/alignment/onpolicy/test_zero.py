@@ -35,10 +35,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "ppo-critic": {"name": "ppo", "value_model": "critic"},
     "ppo-far": HEAD | {"max_approxkl": 1e-4, "critic_warmup_steps": 0},
     "remax-spoiled": {"name": "remax"},
+    "remax-bf16": {"name": "remax"},
     "remax-lora": {"name": "remax", **LORA},
     "ppo-lora": HEAD | {"value_model": "critic", **LORA},
 }
 """Algorithms with their options; `spoiled`: the second step's loss is not finite in the last process."""
+ROUGH = {"remax-bf16": 1e-2}
+"""Bars of runs that are not held to 1e-5: in bfloat16 a pass of another size rounds in another way."""
 
 
 class Saved(Letters):
@@ -88,6 +91,7 @@ def build(run: str, folder: Path | None, *, alone: bool) -> Any:
             "save_steps": 1,
             "lr_scheduler_type": "linear",
             "weight_decay": 0.1,
+            "bf16": run.endswith("bf16"),
             "use_cpu": alone,
             "ddp_backend": None if alone else "gloo",
         },
@@ -168,13 +172,12 @@ def test_zero_trains_what_one_process_does(tmp_path: Path, stage: int) -> None:
         rows = json.loads((tmp_path / f"{run}.json").read_text())
         assert len(rows) == len(alone.figures.rows) == 3
         for row, expected in zip(rows, alone.figures.rows, strict=True):
-            assert row == pytest.approx(expected, abs=1e-5, rel=1e-5), run
+            bar = ROUGH.get(run, 1e-5)
+            assert row == pytest.approx(expected, abs=bar, rel=bar), run
         found = load_file(tmp_path / run / "checkpoint-3/weights.safetensors")
         for name, parameter in alone.module.named_parameters():
             if parameter.requires_grad:
-                torch.testing.assert_close(
-                    found[name], parameter.detach(), atol=1e-5, rtol=0, msg=f"{run}: {name}"
-                )
+                assert float((found[name] - parameter.detach()).abs().max()) <= bar, f"{run}: {name}"
         if "lora" not in run:
             saved = AutoModelForCausalLM.from_pretrained(tmp_path / run / "model")
             for name, parameter in saved.named_parameters():
