@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from alignment.health.checkpoints import newest_usable
 from alignment.health.events import FOLDER, read_events
 from alignment.health.loops import watching
+from codegen_eval.errors import CodealignError
 from tests.alignment.onpolicy.small import model, trainer
 from tests.alignment.onpolicy.test_two_processes import PROMPTS, Letters, reward
 from tests.conftest import REPO
@@ -128,7 +129,10 @@ def work(folder: Path) -> None:
         if t.accelerator.is_main_process:
             (folder / f"{run}.json").write_text(json.dumps(t.figures.rows))
     for run in ("remax", "ppo-critic"):
-        train(run, folder / f"{run}-again", alone=False, resume=folder / run / "checkpoint-2")
+        t = train(run, folder / f"{run}-again", alone=False, resume=folder / run / "checkpoint-2")
+    state = t.engine.state_dict()
+    with pytest.raises(CodealignError, match=r"ZeRO-2 over 4.*number of processes"):
+        t.engine.load_state_dict({**state, "division": "ZeRO-2 over 4"})
 
 
 def launch(folder: Path, stage: int) -> None:
