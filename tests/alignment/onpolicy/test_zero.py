@@ -126,6 +126,9 @@ def work(folder: Path) -> None:
     for run in RUNS:
         t = train(run, folder / run, alone=False)
         t.save_model(folder / run / "model")
+        if t.engine.stage == 3 and "lora" not in run:
+            modules = (t.module, t.preparer.reference._module)
+            assert not any(p.numel() for module in modules for p in module.parameters()), "divided"
         if t.accelerator.is_main_process:
             (folder / f"{run}.json").write_text(json.dumps(t.figures.rows))
     for run in ("remax", "ppo-critic"):
