@@ -140,17 +140,22 @@ def load_weights(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Te
     Raises:
         CodealignError: If names or shapes differ: another model or critic wrote them.
     """
+    check_names(own, weights)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != weights[name].shape:
+                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
+            parameter.copy_(weights[name])
+
+
+def check_names(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises CodealignError if another model or critic wrote the weights."""
     if own.keys() != weights.keys():
         odd = sorted(own.keys() ^ weights.keys())
         raise CodealignError(
             f"the checkpoint has other weights than this model ({', '.join(odd[:3])} and so on): start anew "
             "with --overwrite"
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            if parameter.shape != weights[name].shape:
-                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
-            parameter.copy_(weights[name])
 
 
 def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

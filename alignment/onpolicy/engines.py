@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment.compat import without_zero3_hooks
-from alignment.onpolicy.checkpoint import load_weights, trained
+from alignment.onpolicy.checkpoint import check_names, load_weights, trained
 from alignment.onpolicy.options import OnPolicyConfig
 from codegen_eval.errors import CodealignError
 
@@ -183,6 +183,7 @@ class Zero:
         settings = accelerator.state.deepspeed_plugin.deepspeed_config
         settings |= {
             "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
+            "train_batch_size": config.per_device_train_batch_size * accelerator.num_processes,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": 0.0,
             "bf16": {"enabled": False},
@@ -269,8 +270,10 @@ class Zero:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """As `Engine.load_weights`."""
         own = trained(self.module)
-        with self._at_hand(list(own.values()), changed=True):
-            load_weights(own, weights)
+        check_names(own, weights)
+        for name, parameter in own.items():
+            with self._at_hand([parameter], changed=True):
+                load_weights({name: parameter}, {name: weights[name]})
         self._zero.refresh_fp32_params()
 
     def state_dict(self) -> dict[str, Any]:

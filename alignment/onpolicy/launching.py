@@ -44,7 +44,7 @@ def accelerator_for(config: OnPolicyConfig, folder: Path | None) -> Any:
     from accelerate import Accelerator
 
     names = trackers(config.report_to)
-    next_accelerator()
+    next_accelerator()  # an earlier run in this process may have made one
     _ = config.distributed_state  # the first to be asked makes it, and here it gets the backend
     accelerator = Accelerator(
         cpu=config.use_cpu,
@@ -83,6 +83,11 @@ def check_zero(settings: Mapping[str, Any]) -> None:
         raise CodealignError(
             "on-policy training has no fp16: take it out of the launch configuration, and set bf16 true"
         )
+    for name in ("optimizer", "scheduler"):
+        if name in settings:
+            raise CodealignError(
+                f"the DeepSpeed configuration has a section {name}, which is the recipe's: take it out"
+            )
     for what in ("optimizer", "param"):
         if (zero.get(f"offload_{what}") or {}).get("device", "none") != "none":
             raise CodealignError(

@@ -67,6 +67,11 @@ class ActorCritic(nn.Module):  # type: ignore[misc]
             with torch.no_grad():
                 self.value_head.weight.copy_(start)
 
+    @property
+    def config(self) -> Any:
+        """The policy's; Accelerate sizes DeepSpeed's buckets by it where they are "auto"."""
+        return plain(self.policy).config.get_text_config()
+
     def forward(
         self,
         input_ids: Tensor,
@@ -195,10 +200,10 @@ class Reference:
             frozen = copy.deepcopy(module.policy).requires_grad_(False).eval()
             self._module = ActorCritic(frozen, module.temperature)
 
-    def place(self, place: Callable[[ActorCritic], Any]) -> None:
-        """Puts the frozen copy, where there is one, to where it is called."""
+    def divide(self, frozen: Callable[[ActorCritic], Any]) -> None:
+        """Gives the copy, where there is one, to an engine's `frozen`."""
         if self._module is not None:
-            self._module = place(self._module)
+            self._module = frozen(self._module)
 
     @contextlib.contextmanager
     def of(self, module: ActorCritic) -> Iterator[Any]:

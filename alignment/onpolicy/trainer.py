@@ -87,7 +87,7 @@ class OnPolicyTrainer:
         self.engine = engine_for(module, optimizer, self.accelerator, config)
         self.optimizer = self.engine.optimizer
         if reference is not None:
-            reference.place(self.engine.frozen)
+            reference.divide(self.engine.frozen)
         self.tally = health.Tally()
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.preparer = Preparer(

@@ -29,6 +29,7 @@ def nothing(completions: list[str], **columns: Any) -> list[float]:
         ({}, "--accelerate ddp"),
         ({"zero_optimization": {"stage": 3}, "fp16": {"enabled": True}}, "bf16 true"),
         ({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}}}, "--accelerate zero3"),
+        ({"zero_optimization": {"stage": 2}, "scheduler": {"type": "WarmupLR"}}, "section scheduler"),
         ({"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}, "offload_param"),
     ],
 )

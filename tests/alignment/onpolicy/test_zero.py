@@ -1,4 +1,4 @@
-"""ZeRO-2 and ZeRO-3 on two CPU processes against one: figures, weights, resume, updates that are not made."""
+"""ZeRO-1, 2 and 3 on two CPU processes against one: figures, weights, resume, updates that are not made."""
 
 from __future__ import annotations
 
@@ -140,8 +140,9 @@ def work(folder: Path) -> None:
 
 def launch(folder: Path, stage: int) -> None:
     """`work` on two processes; small weights are divided, too, which DeepSpeed would not do by itself."""
-    zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
-    (folder / "deepspeed.json").write_text(json.dumps({"zero_optimization": zero}))
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": "auto"}
+    settings = {"zero_optimization": zero, "train_batch_size": "auto", "gradient_clipping": 1.0}
+    (folder / "deepspeed.json").write_text(json.dumps(settings))
     environment = {
         "PYTHONPATH": str(REPO),
         "OMP_NUM_THREADS": "1",
@@ -166,7 +167,7 @@ def launch(folder: Path, stage: int) -> None:
 
 @pytest.mark.distributed
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [1, 2, 3])
 def test_zero_trains_what_one_process_does(tmp_path: Path, stage: int) -> None:
     pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-distributed")
     from safetensors.torch import load_file
