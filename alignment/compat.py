@@ -6,6 +6,8 @@ tried with, `constraints-lowest.txt` the lowest that pyproject.toml allows (`mak
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -36,6 +38,18 @@ def without_compiled_collectives() -> None:
     from deepspeed import ops
 
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+@contextlib.contextmanager
+def without_zero3_hooks(engine: Any) -> Iterator[None]:
+    """Takes DeepSpeed's hooks off a ZeRO-3 engine's layers for a while, as TRL does around `generate`."""
+    from trl.models.utils import add_hooks, remove_hooks  # TRL exports them in `unwrap_model_for_generation`
+
+    remove_hooks(engine)
+    try:
+        yield
+    finally:
+        add_hooks(engine)
 
 
 def checkpoint_writer(trainer: Any) -> str | None:

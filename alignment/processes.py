@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Container, Mapping, MutableMapping
 from typing import Any
 
 from alignment.compat import without_compiled_collectives
@@ -36,14 +36,15 @@ def end_with_launcher() -> None:
         os._exit(128 + signal.SIGKILL)
 
 
-def launch_flags(given: Mapping[str, Any], *, gpus: int | None = None) -> list[str]:
-    """Flags that this launch needs beside those of the recipe, for TrainingArguments.
+def launch_flags(given: Mapping[str, Any], known: Container[str], *, gpus: int | None = None) -> list[str]:
+    """Flags that this launch needs beside those of the recipe, for TrainingArguments or a config like it.
 
     DeepSpeed on CPU processes wants gloo and a training config that does not ask for the CPU: with
     `use_cpu: true` Accelerate would make it plain DDP, in silence.
 
     Args:
         given: The keys that recipe and flags set.
+        known: The keys that the config has.
         gpus: Number of GPUs that this process sees; None asks torch.
     """
     if _true(str(given.get("use_cpu", ""))) and "LOCAL_RANK" in os.environ:
@@ -59,7 +60,8 @@ def launch_flags(given: Mapping[str, Any], *, gpus: int | None = None) -> list[s
         if gpus:
             return []
     _deepspeed_on_cpu(os.environ)
-    return ["--use_cpu", "false", "--ddp_backend", "gloo", "--dataloader_pin_memory", "false"]
+    wanted = {"use_cpu": "false", "ddp_backend": "gloo", "dataloader_pin_memory": "false"}
+    return [word for key, value in wanted.items() if key in known for word in (f"--{key}", value)]
 
 
 def _deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
@@ -120,7 +122,10 @@ def _mode(training: Any) -> str:
     state = training.distributed_state
     kind = str(getattr(state.distributed_type, "value", state.distributed_type))
     plugin = getattr(training, "deepspeed_plugin", None)
-    names = {"MULTI_CPU": "DDP", "MULTI_GPU": "DDP", "FSDP": "FSDP"}
+    # A config that is not transformers' has no plugin; with a DeepSpeed file the launcher says no stage.
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+    deepspeed = f"DeepSpeed ZeRO-{stage}" if stage else "DeepSpeed"
+    names = {"MULTI_CPU": "DDP", "MULTI_GPU": "DDP", "FSDP": "FSDP", "DEEPSPEED": deepspeed}
     name = f"DeepSpeed ZeRO-{plugin.zero_stage}" if plugin is not None else names.get(kind, kind)
     if kind == "MULTI_CPU" and _true(os.environ.get("ACCELERATE_USE_FSDP", "")):
         name = "DDP: Accelerate does not shard on CPU processes"

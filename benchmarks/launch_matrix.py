@@ -5,7 +5,8 @@
 
 Each mode is one call of Accelerate's launcher with the shipped configuration and two CPU processes; its
 processes run every method's entry point in turn, on a model of a few thousand weights, with the global
-batch of the single process. What is compared is the loss of every step. A mode that this machine cannot run
+batch of the single process. What is compared is the loss of every step; of on-policy training policy loss,
+reward, KL and norm of the gradient. A mode that this machine cannot run
 is only parsed, and the table says why. A new method is a line of METHODS.
 """
 
@@ -35,16 +36,26 @@ STEPS = 4
 BATCH = 8
 TOLERANCE = 1e-5
 PROCESSES = 2
+ODD = "odd_tokens"
+"""Name of the on-policy trainers' reward: the share of tokens with odd numbers."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A trainer's entry point, the shipped recipe it starts from, its data, and options on top."""
+    """A trainer's entry point, its recipe, data and options on top of the recipe, and what is compared."""
 
     module: str
     recipe: str
     data: str
     options: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ("loss",)
+
+
+def on_policy(name: str, *options: str) -> Method:
+    """An on-policy trainer with its shipped recipe, short answers and a reward that costs nothing."""
+    figures = ("loss/policy_avg", "reward/sampled", "objective/kl", "grad_norm")
+    words = ("--rewards", ODD, "--max_completion_length", "8", *options)
+    return Method(f"alignment.{name}", f"tiny-coder/{name}.yaml", "prompts.jsonl", words, figures)
 
 
 METHODS: dict[str, Method] = {
@@ -63,6 +74,12 @@ METHODS: dict[str, Method] = {
     ),
     "kto": Method("alignment.kto", "tiny-coder/kto.yaml", "kto.jsonl"),
     "reward": Method("alignment.reward", "tiny-coder/reward.yaml", "pairs.jsonl", ("--members", "2")),
+    "remax": on_policy("remax"),
+    "rloo": on_policy("rloo"),
+    "grpo": on_policy("rloo", "--algorithm", "grpo"),
+    "ppo, head": on_policy("ppo", "--value_model", "head", "--critic_warmup_steps", "1"),
+    "ppo, own critic": on_policy("ppo", "--critic_warmup_steps", "1"),
+    "ppo, LoRA": on_policy("ppo", "--use_peft", "true", "--lora_target_modules", "q_proj", "v_proj"),
 }
 
 MODES: dict[str, str | None] = {
@@ -87,16 +104,17 @@ def make_data(folder: Path) -> None:
     shape = Architecture(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
     build_model(shape, tokenizer, 0).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    pairs, labelled = [], []
+    pairs, labelled, prompts = [], [], []
     for i in range(8 * BATCH):
         prompt = f'def f(xs):\n    """Return {i}."""\n'
         good, bad = f"    return {i}\n", f"    return {i + 1} + xs\n"
+        prompts.append({"prompt": prompt})
         pairs.append({"prompt": prompt, "chosen": good, "rejected": bad})
         labelled += [
             {"prompt": prompt, "completion": good, "label": True, "weight": 1.0},
             {"prompt": prompt, "completion": bad, "label": False, "weight": 1.0},
         ]
-    for name, rows in (("pairs.jsonl", pairs), ("kto.jsonl", labelled)):
+    for name, rows in (("pairs.jsonl", pairs), ("kto.jsonl", labelled), ("prompts.jsonl", prompts)):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -118,21 +136,35 @@ def arguments_of(method: Method, folder: Path, out: Path, processes: int) -> lis
     return [*words, *method.options]
 
 
-def losses_of(out: Path) -> list[float]:
-    """The loss of every step (and member), in order."""
+def losses_of(out: Path, figures: Sequence[str] = ("loss",)) -> list[float]:
+    """The figures of every step (and member), in order."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [float(row["loss"]) for row in rows if "loss" in row and "step" in row]
+    return [float(row[name]) for row in rows for name in figures if name in row and "step" in row]
+
+
+def register_reward() -> None:
+    """Adds `ODD` to the rewards that a recipe may name."""
+    from alignment.rewards.registry import REWARDS
+
+    def odd(completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        return [sum(token % 2 for token in ids) / max(len(ids), 1) for ids in completion_ids]
+
+    if ODD not in REWARDS.names():
+        REWARDS.register(ODD)(lambda: odd)
 
 
 def work(folder: Path, mode: str, methods: Sequence[str]) -> int:
     """Runs in every process of a launch: each method in turn; an error of one does not end the others."""
     first = os.environ.get("RANK", "0") == "0"
     processes = int(os.environ.get("WORLD_SIZE") or 1)
+    register_reward()
     for name in methods:
         method, out = METHODS[name], folder / mode / name
         try:
             importlib.import_module(method.module).run(arguments_of(method, folder, out, processes))
-            result: dict[str, Any] = {"losses": losses_of(out), "processes": processes} if first else {}
+            result: dict[str, Any] = (
+                {"losses": losses_of(out, method.figures), "processes": processes} if first else {}
+            )
         except Exception as error:
             traceback.print_exc()
             result = {"error": f"{type(error).__name__}: {error}"}

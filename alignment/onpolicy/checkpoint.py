@@ -1,8 +1,9 @@
 """What a checkpoint of on-policy training holds; `health.checkpoints` makes it whole and finds it again.
 
-A folder `checkpoint-N` holds the trained weights, optimiser and schedule, the random states of every process,
-and `state.json`: steps done, KL controller, running rewards, the window of failed rewards, figures not yet
-logged. The position in the prompts is the step's number.
+A folder `checkpoint-N` holds the trained weights, optimiser (under ZeRO each process's share in a file of its
+own) and schedule, the random states of every process, and `state.json`: steps done, KL controller, running
+rewards, the window of failed rewards, figures not yet logged. The position in the prompts is the step's
+number.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ class Saved:
 
     Attributes:
         weights: Trained parameters by name.
-        optimizer: Of optimiser and schedule.
+        optimizer: Of the optimiser; this process's share where it is divided.
+        schedule: Of the learning rate.
         state: Everything else that all processes share.
         figures: Not yet logged, of this process.
     """
 
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
+    schedule: dict[str, Any]
     state: dict[str, Any]
     figures: dict[str, Any]
 
@@ -42,7 +45,14 @@ class Saved:
 def write(
     part: Path, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, Any], state: Mapping[str, Any]
 ) -> None:
-    """Writes what one process has for all of them."""
+    """Writes what one process has for all of them.
+
+    Args:
+        part: The checkpoint's folder.
+        weights: Trained parameters by name.
+        optimizer: `schedule`, and `optimizer` where that is not divided.
+        state: Plain values.
+    """
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, part / WEIGHTS)
@@ -50,8 +60,17 @@ def write(
     (part / STATE).write_text(json.dumps(state, sort_keys=True))
 
 
-def write_process(part: Path, process: int, figures: Mapping[str, Any]) -> None:
-    """Writes what each process has by itself: the states of its random generators, figures not yet logged."""
+def write_process(
+    part: Path, process: int, figures: Mapping[str, Any], share: Mapping[str, Any] | None = None
+) -> None:
+    """Writes what each process has by itself: the states of its random generators, figures not yet logged.
+
+    Args:
+        part: The checkpoint's folder.
+        process: Number of the process.
+        figures: Plain values.
+        share: Its share of the optimiser, where that is divided.
+    """
     name, keys, place, has_gauss, cached = np.random.get_state()
     version, internal, gauss = random.getstate()
     states: dict[str, Any] = {
@@ -63,13 +82,25 @@ def write_process(part: Path, process: int, figures: Mapping[str, Any]) -> None:
         states["cuda"] = torch.cuda.get_rng_state_all()
     torch.save(states, part / f"random-{process}.pt")
     (part / f"figures-{process}.json").write_text(json.dumps(figures))
+    if share is not None:
+        torch.save(dict(share), part / _share(process))
 
 
-def read(path: Path, process: int) -> Saved:
+def _share(process: int) -> str:
+    return f"optimizer-{process}.pt"
+
+
+def read(path: Path, process: int, *, divided: bool) -> Saved:
     """A whole checkpoint; sets the random states of this process.
 
+    Args:
+        path: Its folder.
+        process: Number of this process.
+        divided: Whether the optimiser is divided over processes.
+
     Raises:
-        CodealignError: If another number of processes wrote it.
+        CodealignError: If another number of processes wrote it, or their optimiser was divided and this
+            one's is not, or the other way round.
     """
     from safetensors.torch import load_file
 
@@ -79,6 +110,11 @@ def read(path: Path, process: int) -> Saved:
             f"{path} was written by {len(list(path.glob('random-*.pt')))} processes and has nothing for "
             f"process {process}: go on with as many as before"
         )
+    if (path / _share(process)).exists() != divided:
+        raise CodealignError(
+            f"{path} was written {'without' if divided else 'under'} ZeRO, which divides the optimiser over "
+            "processes: go on with the launch configuration of before"
+        )
     states = torch.load(generators, weights_only=True)
     torch.set_rng_state(states["torch"])
     name, keys, place, has_gauss, cached = states["numpy"]
@@ -87,29 +123,39 @@ def read(path: Path, process: int) -> Saved:
     random.setstate((version, tuple(internal), gauss))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
-    optimizer = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
+    common = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
+    own = path / _share(process)
+    optimizer = torch.load(own, weights_only=True, map_location="cpu") if divided else common["optimizer"]
     state, figures = (json.loads((path / name).read_text()) for name in (STATE, f"figures-{process}.json"))
-    return Saved(load_file(path / WEIGHTS), optimizer, state, figures)
+    return Saved(load_file(path / WEIGHTS), optimizer, common["schedule"], state, figures)
 
 
-def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def load_weights(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
     """Copies weights into the trained parameters of the same names.
+
+    Args:
+        own: Of `trained`.
+        weights: Of a checkpoint.
 
     Raises:
         CodealignError: If names or shapes differ: another model or critic wrote them.
     """
-    own = trained(module)
+    check_names(own, weights)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != weights[name].shape:
+                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
+            parameter.copy_(weights[name])
+
+
+def check_names(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises CodealignError if another model or critic wrote the weights."""
     if own.keys() != weights.keys():
         odd = sorted(own.keys() ^ weights.keys())
         raise CodealignError(
             f"the checkpoint has other weights than this model ({', '.join(odd[:3])} and so on): start anew "
             "with --overwrite"
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            if parameter.shape != weights[name].shape:
-                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
-            parameter.copy_(weights[name])
 
 
 def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from alignment.compat import next_accelerator, plain_loading
 from alignment.onpolicy.options import OnPolicyConfig
 from alignment.onpolicy.policy import ActorCritic
 from codegen_eval.errors import CodealignError, unknown
@@ -37,12 +38,14 @@ def accelerator_for(config: OnPolicyConfig, folder: Path | None) -> Any:
     """The Accelerator of these processes, its trackers started.
 
     Raises:
-        CodealignError: For trackers that are not there, bf16 where it cannot be, or weights divided over
-            processes.
+        CodealignError: For trackers that are not there, bf16 where it cannot be, or a division of the work
+            that does not go.
     """
     from accelerate import Accelerator
 
     names = trackers(config.report_to)
+    next_accelerator()  # an earlier run in this process may have made one
+    _ = config.distributed_state  # the first to be asked makes it, and here it gets the backend
     accelerator = Accelerator(
         cpu=config.use_cpu,
         mixed_precision="bf16" if config.bf16 else "no",
@@ -50,15 +53,47 @@ def accelerator_for(config: OnPolicyConfig, folder: Path | None) -> Any:
         project_dir=None if folder is None else str(folder),
     )
     kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
-    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+    if kind == "DEEPSPEED":
+        check_zero(accelerator.state.deepspeed_plugin.deepspeed_config)
+        plain_loading()
+    elif kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
         raise CodealignError(
-            f"on-policy training runs on one process or data parallel (got {kind}): take --accelerate single "
-            "or ddp, and adapters (use_peft) where the whole model does not fit"
+            f"on-policy training runs on one process, data parallel, or with ZeRO (got {kind}): take "
+            "--accelerate single, ddp, zero2 or zero3"
         )
     if names:
         plain = {k: v for k, v in vars(config).items() if isinstance(v, int | float | str | bool)}
         accelerator.init_trackers("codealign", plain)
     return accelerator
+
+
+def check_zero(settings: Mapping[str, Any]) -> None:
+    """Refuses what the trainer cannot do with a DeepSpeed configuration.
+
+    Raises:
+        CodealignError: With what to take instead.
+    """
+    zero = settings.get("zero_optimization", {})
+    if not zero.get("stage"):
+        raise CodealignError(
+            "on-policy training takes DeepSpeed for ZeRO 1 to 3 alone, and stage 0 was asked for: take "
+            "--accelerate ddp"
+        )
+    if settings.get("fp16", {}).get("enabled") is True:
+        raise CodealignError(
+            "on-policy training has no fp16: take it out of the launch configuration, and set bf16 true"
+        )
+    for name in ("optimizer", "scheduler"):
+        if name in settings:
+            raise CodealignError(
+                f"the DeepSpeed configuration has a section {name}, which is the recipe's: take it out"
+            )
+    for what in ("optimizer", "param"):
+        if (zero.get(f"offload_{what}") or {}).get("device", "none") != "none":
+            raise CodealignError(
+                f"on-policy training does not offload (offload_{what}_device): DeepSpeed would put another "
+                "optimiser in the place of ours; take --accelerate zero3, or adapters (use_peft)"
+            )
 
 
 def optimizer_for(module: ActorCritic, config: OnPolicyConfig, value_rate: float | None) -> Any:

@@ -46,6 +46,7 @@ class OnPolicyConfig:
     max_grad_norm: float = _option(1.0, "Gradients are clipped to this norm.")
     bf16: bool = _option(False, "Mixed precision.")
     use_cpu: bool = _option(False, "Train on the CPU where there is a GPU.")
+    ddp_backend: str | None = _option(None, "Between processes: nccl, gloo, ...; default by device.")
     gradient_checkpointing: bool = _option(False, "Keep block inputs alone, compute the rest again.")
     seed: int = _option(0, "Of the order of prompts, every sample, and new weights.")
     logging_steps: int = _option(1, "Write metrics every so many steps.")
@@ -66,7 +67,7 @@ class OnPolicyConfig:
         """Accelerate's state of this process."""
         from accelerate import PartialState
 
-        return PartialState(cpu=self.use_cpu)
+        return PartialState(cpu=self.use_cpu, backend=self.ddp_backend)
 
     @property
     def process_index(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,11 @@ class ActorCritic(nn.Module):  # type: ignore[misc]
         if start is not None:
             with torch.no_grad():
                 self.value_head.weight.copy_(start)
+
+    @property
+    def config(self) -> Any:
+        """The policy's; Accelerate sizes DeepSpeed's buckets by it where they are "auto"."""
+        return plain(self.policy).config.get_text_config()
 
     def forward(
         self,
@@ -190,13 +195,18 @@ class Reference:
     """
 
     def __init__(self, module: ActorCritic) -> None:
-        self._module: ActorCritic | None = None
+        self._module: Any = None
         if not module.adapted:
             frozen = copy.deepcopy(module.policy).requires_grad_(False).eval()
             self._module = ActorCritic(frozen, module.temperature)
 
+    def divide(self, frozen: Callable[[ActorCritic], Any]) -> None:
+        """Gives the copy, where there is one, to an engine's `frozen`."""
+        if self._module is not None:
+            self._module = frozen(self._module)
+
     @contextlib.contextmanager
-    def of(self, module: ActorCritic) -> Iterator[ActorCritic]:
+    def of(self, module: ActorCritic) -> Iterator[Any]:
         """A module whose `logps` are the reference's."""
         if self._module is not None:
             yield self._module

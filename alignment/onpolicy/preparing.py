@@ -13,6 +13,7 @@ from alignment.health.monitor import phase
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience, answers_tokens
 from alignment.onpolicy.collect import Rollout
+from alignment.onpolicy.engines import Engine
 from alignment.onpolicy.health import Tally
 from alignment.onpolicy.importance import importance_weights
 from alignment.onpolicy.policy import ActorCritic, Reference
@@ -27,7 +28,7 @@ class Preparer:
         module: Policy and critic.
         reference: Of the KL; None for none.
         algorithm: Its options decide what is computed.
-        accelerator: Of the processes.
+        engine: Of the module.
         rows_at_once: Answers in a pass, as in the update: so its first pass repeats the numbers bit by bit.
         pad_id: A token for padding.
     """
@@ -37,12 +38,13 @@ class Preparer:
         module: ActorCritic,
         reference: Reference | None,
         algorithm: Algorithm,
-        accelerator: Any,
+        engine: Engine,
         rows_at_once: int,
         pad_id: int,
     ) -> None:
         self.module, self.reference, self.algorithm = module, reference, algorithm
-        self.accelerator, self.rows_at_once, self.pad_id = accelerator, rows_at_once, pad_id
+        self.accelerator, self.autocast = engine.accelerator, engine.autocast
+        self.rows_at_once, self.pad_id = rows_at_once, pad_id
         self.rewards = masked_moments(torch.zeros(0), torch.zeros(0))
 
     def experience(self, rollout: Rollout, beta: float, tally: Tally) -> Experience:
@@ -96,7 +98,7 @@ class Preparer:
     def _score(self, e: Experience) -> None:
         """Log-probabilities and values under the weights that sampled."""
         wanted = {"logps": self.algorithm.needs_logps, "values": self.algorithm.needs_value}
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.autocast():
             if any(wanted.values()):
                 found = self._passes(self.module, e, **wanted)
                 e.logps, e.values = found.get("logps"), found.get("values")
@@ -104,7 +106,7 @@ class Preparer:
                 with self.reference.of(self.module) as reference:
                     e.ref_logps = self._passes(reference, e, logps=True)["logps"]
 
-    def _passes(self, module: ActorCritic, e: Experience, **wanted: bool) -> dict[str, Tensor]:
+    def _passes(self, module: Any, e: Experience, **wanted: bool) -> dict[str, Tensor]:
         parts: dict[str, list[Tensor]] = {}
         for start in range(0, len(e.rewards), self.rows_at_once):
             rows = list(range(start, min(start + self.rows_at_once, len(e.rewards))))

@@ -24,6 +24,7 @@ from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience
 from alignment.onpolicy.building import without_dropout
 from alignment.onpolicy.collect import Rollout, collect
+from alignment.onpolicy.engines import engine_for
 from alignment.onpolicy.kl_control import AdaptiveKL, FixedKL, KLController
 from alignment.onpolicy.launching import accelerator_for, optimizer_for, schedule_for
 from alignment.onpolicy.options import OnPolicyConfig, check_batch, check_numbers
@@ -83,15 +84,18 @@ class OnPolicyTrainer:
         reference = Reference(module) if options.kl_coef > 0 else None
         optimizer = optimizer_for(module, config, options.value_learning_rate)
         self.scheduler = schedule_for(optimizer, config)
-        model, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self.engine = engine_for(module, optimizer, self.accelerator, config)
+        self.optimizer = self.engine.optimizer
+        if reference is not None:
+            reference.divide(self.engine.frozen)
         self.tally = health.Tally()
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.preparer = Preparer(
-            module, reference, algorithm, self.accelerator, config.per_device_train_batch_size, int(pad)
+            module, reference, algorithm, self.engine, config.per_device_train_batch_size, int(pad)
         )
-        self.updater = Updater(model, module, self.optimizer, algorithm, self.accelerator, config, self.tally)
+        self.updater = Updater(self.engine, module, algorithm, self.accelerator, config, self.tally)
         self.failures = FailureWindow(options.failed_rewards_window, options.max_failed_rewards)
-        self.sampler = sampler or HFSampler(tokenizer, self.accelerator.autocast)
+        self.sampler = sampler or HFSampler(tokenizer, self.engine.autocast)
         if not self.sampler.exact and not options.importance_correction:
             raise CodealignError(
                 "this sampler draws from a distribution that is not quite the trainer's: set "
@@ -180,30 +184,32 @@ class OnPolicyTrainer:
         o, first = self.options, self.accelerator.process_index * self.per_process
         places = self.order.step(number)[first : first + self.per_process]
         asked = [(f"{number}/{first + i}", self.prompts[place]) for i, place in enumerate(places)]
-        with phase("rollout"):
-            self.sampler.sync(self.module.policy)
-        return collect(
-            self.sampler,
-            self.calls,
-            asked,
-            Decoding(
-                o.temperature,
-                o.top_p,
-                o.max_completion_length,
-                tuple(o.stop or ()),
-                self.config.seed,
-                logps=bool(o.importance_correction),
-            ),
-            num_generations=self.num_generations,
-            greedy=self.algorithm.needs_greedy,
-            at_once=o.local_rollout_forward_batch_size,
-            trainer_state=self.state,
-        )
+        with self.engine.whole(self.module.policy):
+            with phase("rollout"):
+                self.sampler.sync(self.module.policy)
+            return collect(
+                self.sampler,
+                self.calls,
+                asked,
+                Decoding(
+                    o.temperature,
+                    o.top_p,
+                    o.max_completion_length,
+                    tuple(o.stop or ()),
+                    self.config.seed,
+                    logps=bool(o.importance_correction),
+                ),
+                num_generations=self.num_generations,
+                greedy=self.algorithm.needs_greedy,
+                at_once=o.local_rollout_forward_batch_size,
+                trainer_state=self.state,
+            )
 
     def save_model(self, folder: Path) -> None:
         """Writes policy and tokenizer, for `from_pretrained` or PEFT."""
-        if self.accelerator.is_main_process:
-            save_policy(self.module.policy, self.tokenizer, folder)
+        with self.engine.whole(self.module.policy):
+            if self.accelerator.is_main_process:
+                save_policy(self.module.policy, self.tokenizer, folder)
         self.accelerator.wait_for_everyone()
 
     def _control_kl(self, e: Experience) -> None:
@@ -282,7 +288,13 @@ class OnPolicyTrainer:
             checkpoints.begin(target)
         self.accelerator.wait_for_everyone()
         part = checkpoints.aside(target)
-        checkpoint.write_process(part, self.accelerator.process_index, self.tally.state_dict())
+        weights, optimizer = self.engine.weights(), self.engine.state_dict()
+        checkpoint.write_process(
+            part,
+            self.accelerator.process_index,
+            self.tally.state_dict(),
+            optimizer if self.engine.divided else None,
+        )
         if main:
             state = {
                 "step": self.state.global_step,
@@ -290,8 +302,10 @@ class OnPolicyTrainer:
                 "rewards": self.preparer.state_dict(),
                 "failures": self.failures.state_dict(),
             }
-            optimizer = {"optimizer": self.optimizer.state_dict(), "schedule": self.scheduler.state_dict()}
-            checkpoint.write(part, checkpoint.trained(self.module), optimizer, state)
+            common = {"schedule": self.scheduler.state_dict()}
+            if not self.engine.divided:
+                common["optimizer"] = optimizer
+            checkpoint.write(part, weights, common, state)
         self.accelerator.wait_for_everyone()
         if main:
             checkpoints.finish(target, hashes=hashes)
@@ -299,10 +313,10 @@ class OnPolicyTrainer:
         self.accelerator.wait_for_everyone()
 
     def _load(self, path: Path) -> None:
-        saved = checkpoint.read(path, self.accelerator.process_index)
-        checkpoint.load_weights(self.module, saved.weights)
-        self.optimizer.load_state_dict(saved.optimizer["optimizer"])
-        self.scheduler.load_state_dict(saved.optimizer["schedule"])
+        saved = checkpoint.read(path, self.accelerator.process_index, divided=self.engine.divided)
+        self.engine.load_weights(saved.weights)
+        self.engine.load_state_dict(saved.optimizer)
+        self.scheduler.load_state_dict(saved.schedule)
         self.kl.load_state_dict(saved.state["kl"])
         self.preparer.load_state_dict(saved.state["rewards"])
         self.failures.load_state_dict(saved.state["failures"])

@@ -15,6 +15,7 @@ from alignment.health.loops import Watch
 from alignment.onpolicy import health
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience, Part, mini_batches
+from alignment.onpolicy.engines import Engine
 from alignment.onpolicy.losses import aggregate, batch_size
 from alignment.onpolicy.options import OnPolicyConfig
 from alignment.onpolicy.policy import ActorCritic
@@ -25,9 +26,8 @@ class Updater:
     """Makes optimiser steps.
 
     Args:
-        model: The module as the accelerator wrapped it.
-        module: The module itself.
-        optimizer: Likewise wrapped; its groups say whether they are the policy's or the critic's.
+        engine: Of the module; its optimiser's groups say whether they are the policy's or the critic's.
+        module: Policy and critic.
         algorithm: Gives the losses.
         accelerator: Of the processes.
         config: Batch sizes, seed, the norm of gradients.
@@ -36,16 +36,20 @@ class Updater:
 
     def __init__(
         self,
-        model: Any,
+        engine: Engine,
         module: ActorCritic,
-        optimizer: Any,
         algorithm: Algorithm,
         accelerator: Any,
         config: OnPolicyConfig,
         tally: health.Tally,
     ) -> None:
-        self.model, self.module, self.optimizer = model, module, optimizer
+        self.engine, self.module = engine, module
         self.algorithm, self.accelerator, self.config, self.tally = algorithm, accelerator, config, tally
+        if engine.divided and algorithm.options.gradient_variance_steps:
+            raise CodealignError(
+                "gradient_variance_steps needs the whole gradient of each pass, of which a process has a "
+                "share under ZeRO: take --accelerate single"
+            )
         self.watch: Watch | None = None
         self.aggregation = algorithm.options.loss_aggregation or "token_mean"
 
@@ -86,24 +90,21 @@ class Updater:
         shares = _Shares(self.module) if every and number % every == 0 else None
         moved, sums = 0.0, (0.0, 0.0)
         for place, part in enumerate(parts):
-            # Processes exchange gradients after the last pass alone.
-            last = place + 1 == len(parts)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+            with self.engine.accumulating(last=place + 1 == len(parts)):
                 policy, value, approxkl = self.part_loss(part, total, tokens, warming=warming)
-                self.accelerator.backward(policy + value)
+                self.engine.backward(policy + value)
             moved += approxkl
             sums = (sums[0] + float(policy.detach()), sums[1] + float(value.detach()))
             if shares is not None:
                 shares.add()
         if self._too_far(moved, tokens):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.engine.drop()
             return None
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        norm = self.engine.clip(self.config.max_grad_norm)
         if not self._allowed(sum(sums), norm, number):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.engine.drop()
             return 0
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.engine.step()
         self._note(norm, sums, shares)
         return 1
 
@@ -133,7 +134,7 @@ class Updater:
             warming: The policy's loss counts nothing and the value's gradient stops at a shared trunk.
         """
         e, mask = part.experience, part.of(part.experience.mask)
-        flat = self.model(
+        flat = self.engine.model(
             **e.tokens.inputs(part.rows),
             values=self.algorithm.needs_value,
             statistics=True,
@@ -143,7 +144,7 @@ class Updater:
         result = self.algorithm.loss(scores, part)
         o = self.algorithm.options
         length = o.max_completion_length if self.aggregation == "constant" else None
-        world = self.accelerator.num_processes  # DDP averages the processes' gradients
+        world = self.accelerator.num_processes  # DDP and ZeRO average the processes' gradients
         policy = world * aggregate(result.policy, mask, self.aggregation, total, max_length=length)
         value = torch.zeros_like(policy)
         if result.value is not None:
@@ -163,7 +164,7 @@ class Updater:
     @contextlib.contextmanager
     def _policy_held(self, warming: bool) -> Any:
         """While the critic warms up the policy's rate is 0: no weight decay moves it either."""
-        groups = self.optimizer.param_groups
+        groups = self.engine.optimizer.param_groups
         rates = [group["lr"] for group in groups]
         for group in groups:
             if warming and group["part"] == "policy":

@@ -84,7 +84,7 @@ def parse(
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parts = TrlParser(classes).parse_args_and_config([*words, *launch_flags(given)])
+            parts = TrlParser(classes).parse_args_and_config([*words, *launch_flags(given, known)])
     except CodealignError:
         raise
     except (ValueError, TypeError) as error:

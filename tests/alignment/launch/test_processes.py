@@ -15,6 +15,8 @@ from alignment.processes import check_processes, launch_flags
 from codegen_eval.errors import CodealignError
 from tests.conftest import REPO
 
+KNOWN = ("use_cpu", "ddp_backend", "dataloader_pin_memory")
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,13 +77,16 @@ def test_a_process_in_a_session_of_its_own_dies_with_its_launcher(tmp_path: Path
 def test_only_deepspeed_on_the_cpu_needs_flags_of_its_own(
     monkeypatch: pytest.MonkeyPatch, deepspeed: dict[str, bool]
 ) -> None:
-    assert launch_flags({"use_cpu": True}) == []
+    assert launch_flags({"use_cpu": True}, KNOWN) == []
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    assert launch_flags({}, gpus=2) == []
+    assert launch_flags({}, KNOWN, gpus=2) == []
     assert deepspeed["deepspeed_shm_comm"], "untouched on GPUs"
     for given, gpus in (({"use_cpu": "true"}, 2), ({}, 0)):
-        flags = launch_flags(given, gpus=gpus)
-        assert flags[:4] == ["--use_cpu", "false", "--ddp_backend", "gloo"]
+        flags = launch_flags(given, KNOWN, gpus=gpus)
+        assert flags[:4] == ["--use_cpu", "false", "--ddp_backend", "gloo"] and len(flags) == 6
+    assert launch_flags({}, {"ddp_backend"}, gpus=0) == ["--ddp_backend", "gloo"], (
+        "the others it does not have"
+    )
     assert deepspeed == {"deepspeed_shm_comm": False}, "nothing is compiled"
     import os
 
@@ -92,7 +97,7 @@ def test_a_launch_that_needs_deepspeed_says_so_without_it(monkeypatch: pytest.Mo
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(CodealignError, match=r"pip install 'codealign\[deepspeed\]'"):
-        launch_flags({"use_cpu": True})
+        launch_flags({"use_cpu": True}, KNOWN)
 
 
 def test_cpu_processes_of_a_launch_have_a_device_that_checkpoints_can_be_loaded_to(
@@ -100,10 +105,10 @@ def test_cpu_processes_of_a_launch_have_a_device_that_checkpoints_can_be_loaded_
 ) -> None:
     import os
 
-    launch_flags({"use_cpu": True})
+    launch_flags({"use_cpu": True}, KNOWN)
     assert "ACCELERATE_TORCH_DEVICE" not in os.environ, "one process needs nothing"
     monkeypatch.setenv("LOCAL_RANK", "1")
-    launch_flags({"use_cpu": "true"})
+    launch_flags({"use_cpu": "true"}, KNOWN)
     assert os.environ["ACCELERATE_TORCH_DEVICE"] == "cpu"
 
 

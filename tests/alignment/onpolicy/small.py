@@ -164,7 +164,7 @@ def trainer(
 def gradient(t: OnPolicyTrainer, number: int = 0) -> Tensor:
     """The gradient of a step's first update, flat, through the whole path: draw, score, advantages, loss."""
     recorder = Recorder(t.module, t.optimizer.param_groups)
-    t.updater.optimizer = recorder
+    t.engine.optimizer = recorder
     rollout = t.draw(number)
     experience = t.preparer.experience(rollout, t.kl.beta, t.tally)
     t.updater.learn(experience, number)
