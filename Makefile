@@ -29,7 +29,7 @@ test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs
 test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an outer box
 	@$(BIN)/python -m pytest -m attacks tests/sandbox/test_attacks.py $(ARGS)
 
-test-distributed: $(DISTRIBUTED)/.stamp ## several processes and hosts: launches, DeepSpeed, hangs, two hosts, Ray; 20 minutes
+test-distributed: $(DISTRIBUTED)/.stamp ## several processes and hosts: launches, DeepSpeed, hangs, two hosts, Ray; half an hour
 	@OMP_NUM_THREADS=1 $(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
 		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment/launch \
 		tests/alignment/health tests/alignment/onpolicy $(ARGS)
