@@ -22,7 +22,7 @@ from alignment.onpolicy.vllm_worker import EXTENSION
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.hf import end_tokens
 from codegen_eval.generation.sampling import sample_seed
-from codegen_eval.generation.vllm import open_engine
+from codegen_eval.generation.vllm import open_engine, refusals
 from codegen_eval.records import cut_at_stop
 
 ADAPTER = "default"
@@ -83,10 +83,8 @@ class VLLMSampler:
             for seed in [*seeds, None] if ask.greedy else seeds:
                 prompts.append({"prompt_token_ids": list(ask.prompt_ids)})
                 settings.append(self._settings(decoding, seed))
-        try:
+        with refusals("a prompt"):
             outputs = self._engine.generate(prompts, settings, use_tqdm=False)
-        except ValueError as error:
-            raise CodealignError(f"vLLM refuses a prompt: {error}") from None
         drawn = iter([self._answer(output.outputs[0], decoding) for output in outputs])
         return [[next(drawn) for _ in range(ask.count + ask.greedy)] for ask in asks]
 

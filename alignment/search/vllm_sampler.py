@@ -25,7 +25,7 @@ from alignment.search.sampler import StepEnds, StepSampling, check_window
 from alignment.search.tree import Step
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.hf import check_folder, end_tokens, load_tokenizer
-from codegen_eval.generation.vllm import check_versions, open_engine
+from codegen_eval.generation.vllm import check_versions, open_engine, refusals
 
 
 def open_sampler(
@@ -132,10 +132,8 @@ class VLLMStepSampler:
     def _turn(self, going: Sequence[_Child]) -> None:
         """Draws each child up to the next place at which it could end."""
         prompts = [{"prompt_token_ids": [*child.request.prefix, *child.tokens]} for child in going]
-        try:
+        with refusals("a prefix"):
             outputs = self.engine.generate(prompts, [self._settings(c) for c in going], use_tqdm=False)
-        except ValueError as error:
-            raise CodealignError(f"vLLM refuses a prefix: {error}") from None
         for child, prompt, output in zip(going, prompts, outputs, strict=True):
             cached = getattr(output, "num_cached_tokens", None) or 0
             self.reused += cached

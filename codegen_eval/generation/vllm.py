@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,6 +85,27 @@ def open_engine(arguments: Mapping[str, Any]) -> Any:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         message = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
         raise CodealignError(f"vLLM cannot load {arguments['model']}: {message}") from error
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Around a call of the engine: what vLLM refuses is an error that says so.
+
+    A prompt longer than the window, a tokenizer without a chat template: a ValueError, or since vLLM 0.31 a
+    class of its own.
+
+    Args:
+        what: Which prompts were asked for.
+
+    Raises:
+        CodealignError: In place of vLLM's.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, ValueError) and type(error).__name__ != "VLLMValidationError":
+            raise
+        raise CodealignError(f"vLLM refuses {what}: {error}") from None
 
 
 @dataclass(slots=True)
@@ -180,18 +202,12 @@ class VLLMBackend:
         engine = self._loaded()
         prompts = [request.prompt for request, _ in wanted]
         settings = [_settings(sampling, request.key, sample) for request, sample in wanted]
-        try:
+        with refusals(f"a prompt of {requests[0].key!r} and after"):
             if self._options.chat:
                 messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
                 outputs = engine.chat(messages, settings, use_tqdm=False, **self._lora())
             else:
                 outputs = engine.generate(prompts, settings, use_tqdm=False, **self._lora())
-        except Exception as error:
-            # A prompt longer than the window, a tokenizer without a chat template: a ValueError, or since
-            # vLLM 0.31 a class of its own.
-            if not isinstance(error, ValueError) and type(error).__name__ != "VLLMValidationError":
-                raise
-            raise CodealignError(f"vLLM refuses a prompt of {requests[0].key!r} and after: {error}") from None
         self._count(outputs)
         texts = iter(cut_at_stop(output.outputs[0].text, sampling.stop) for output in outputs)
         return [[next(texts) for _ in range(request.count)] for request in requests]
