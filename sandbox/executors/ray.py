@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import os
 import queue
+import socket
 import threading
 import time
 from collections import Counter
@@ -36,6 +37,7 @@ MIN_BATCH, MAX_BATCH = 16, 64
 IN_FLIGHT = 2  # batches an actor
 BATCH_SECONDS = 0.5  # what a batch should take
 START_SECONDS = 120.0
+_KNOCK_SECONDS = 10.0
 MAX_STARTS = 3  # of actors on a node that does not let them start
 _NODES_SECONDS = 5.0  # how often joined nodes are looked for
 _WAIT_SECONDS = 0.05
@@ -88,6 +90,31 @@ class NodeWorker:
             return failed
 
 
+def _join(address: str) -> None:
+    """Start or join the cluster at `address`; SandboxError where none answers."""
+    try:
+        if address not in ("local", "auto") and "://" not in address:
+            _knock(address)  # Ray itself tries for minutes
+        _ray().init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+        )
+    except (OSError, ValueError) as error:  # Ray's own ConnectionError is an OSError
+        raise SandboxError(
+            f"no Ray cluster could be joined at {address!r}: {error}. Is one running there ('ray status')? One "
+            "that asks for a token wants RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or in "
+            "~/.ray/auth_token, on every host; without an address a cluster of this machine is started"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError("an address is host:port, 'auto' or 'local'")
+    socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+
+
 def _answer(future: Future[Answer]) -> dict[str, Any]:
     try:
         return wire.answer_to_json(future.result())
@@ -114,7 +141,8 @@ class RayExecutor(Executor):
         **options: Passed on to `Sandbox` on every node: limits, require, hard_limits, ...
 
     Raises:
-        SandboxError: No node could start its pool; the text is that of the first one.
+        SandboxError: No cluster at the address, or no node could start its pool; the text is that of the
+            first one.
     """
 
     name = "ray"
@@ -134,11 +162,7 @@ class RayExecutor(Executor):
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             # Without an address Ray looks for any cluster that was ever started here, dead ones too.
             address = address or os.environ.get("RAY_ADDRESS") or "local"
-            ray.init(
-                address=address,
-                include_dashboard=False if address == "local" else None,
-                log_to_driver=False,
-            )
+            _join(address)
         settings = sorted((key, repr(value)) for key, value in options.items())
         self._environment = hashlib.sha256(f"{engine_version()} {settings}".encode()).hexdigest()[:16]
         self._fleet = _Fleet(workers_per_node, options)

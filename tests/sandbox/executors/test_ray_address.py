@@ -1,9 +1,11 @@
 """Which cluster the Ray executor goes to; a stand-in for Ray says what it was asked."""
 
+import socket
 from types import SimpleNamespace
 
 import pytest
 
+from sandbox import SandboxError
 from sandbox.executors import ray as module
 
 
@@ -25,6 +27,7 @@ def test_a_cluster_is_the_named_one_or_our_own_never_one_that_lies_around(
     def init(**options):
         raise Asked(options)
 
+    monkeypatch.setattr(module, "_knock", lambda address: None)
     monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
     if environment is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -35,3 +38,28 @@ def test_a_cluster_is_the_named_one_or_our_own_never_one_that_lies_around(
     assert caught.value.args[0]["address"] == expected
     # Ray refuses a choice of dashboard for a cluster that is not started here.
     assert caught.value.args[0]["include_dashboard"] is (False if expected == "local" else None)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nonsense", "an address is host:port"),
+        ("10.0.0.1:", "an address is host:port"),
+        ("127.0.0.1:{closed}", "refused"),
+    ],
+)
+def test_an_address_where_nothing_listens_is_said_before_ray_tries_for_minutes(monkeypatch, address, said):
+    with socket.socket() as bound:  # bound but not listening: connections are refused
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
+        with pytest.raises(SandboxError, match=f"no Ray cluster could be joined at .*{said}.*RAY_AUTH_MODE"):
+            module.RayExecutor(address.format(closed=bound.getsockname()[1]))
+
+
+def test_a_cluster_that_turns_us_away_is_said_with_what_to_do(monkeypatch):
+    def init(**options):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(SandboxError, match="joined at 'auto': Failed to connect.*RAY_AUTH_TOKEN"):
+        module.RayExecutor("auto")
