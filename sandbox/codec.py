@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import marshal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 MAX_BYTES = 8 * 2**20
@@ -51,25 +51,30 @@ def check_plain(value: object, what: str = "value") -> None:
     Raises:
         CodecError: A type that is not one of the exact builtin ones, too deep, or an int that is too large.
     """
-    stack: list[tuple[Any, int]] = [(value, 0)]
+    stack: list[tuple[Any, int]] = [((value,), -1)]  # groups of values, and the depth of what holds them
     while stack:
-        item, depth = stack.pop()
-        kind = type(item)
-        if kind in _ATOMS:
-            if kind is int and item.bit_length() > MAX_INT_BITS:
-                raise CodecError(
-                    f"{what} holds an int of {item.bit_length()} bits; at most {MAX_INT_BITS} can cross"
-                )
+        items, depth = stack.pop()
+        kinds = set(map(type, items))
+        if int in kinds:
+            _check_ints(items if len(kinds) == 1 else [x for x in items if type(x) is int], what)
+        if kinds <= _ATOMS:
             continue
-        if depth >= MAX_DEPTH:
+        if depth + 1 >= MAX_DEPTH:
             raise CodecError(f"{what} is nested deeper than {MAX_DEPTH}")
-        if kind in _SEQUENCES:
-            stack.extend([(x, depth + 1) for x in item])
-        elif kind is dict:
-            stack.extend([(x, depth + 1) for x in item])
-            stack.extend([(x, depth + 1) for x in item.values()])
-        else:
-            raise CodecError(f"{what} holds a {kind.__name__}, which is not plain data")
+        for item in items:
+            kind = type(item)
+            if kind in _SEQUENCES:
+                stack.append((item, depth + 1))
+            elif kind is dict:
+                stack += [(item.keys(), depth + 1), (item.values(), depth + 1)]
+            elif kind not in _ATOMS:
+                raise CodecError(f"{what} holds a {kind.__name__}, which is not plain data")
+
+
+def _check_ints(items: Collection[int], what: str) -> None:
+    bits = max(max(items).bit_length(), min(items).bit_length())
+    if bits > MAX_INT_BITS:
+        raise CodecError(f"{what} holds an int of {bits} bits; at most {MAX_INT_BITS} can cross")
 
 
 def is_plain(value: object) -> bool:
@@ -347,8 +352,15 @@ def _decode_container(
         if tag == 120:  # x
             return _decode_extra(data, at, count, depth, source)
         raise CodecError("malformed value (unknown tag)")
-    items = []
+    items: list[Any] = []
     for _ in range(count):
+        if data[at] == 115:  # s, as in _decode: long lists of short texts are what takes longest
+            size = _U32.unpack_from(data, at + 1)[0]
+            at += 5 + size
+            if at > len(data):
+                raise CodecError("malformed value (a length beyond its end)")
+            items.append(data[at - size : at].decode("utf-8", "surrogatepass"))
+            continue
         item, at = _decode(data, at, depth - 1, source)
         items.append(item)
     if make is list:
