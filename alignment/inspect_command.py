@@ -134,16 +134,10 @@ def summary(lengths: Lengths, max_length: int | None) -> str:
 
 
 def _tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    from codegen_eval.generation.hf import check_folder
+    from codegen_eval.generation.hf import check_folder, load_tokenizer
 
     check_folder(name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CodealignError(f"{name} holds no tokenizer that transformers can load ({reason})") from None
+    tokenizer = load_tokenizer(name)
     if tokenizer.eos_token_id is None:
         raise CodealignError(f"the tokenizer of {name} has no end token, which trainers append")
     return tokenizer

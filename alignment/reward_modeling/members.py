@@ -21,7 +21,7 @@ import numpy as np
 from alignment.rewards.aggregation import Calibration
 from codegen_eval.errors import CodealignError
 from codegen_eval.files import write_whole
-from codegen_eval.generation.hf import check_folder
+from codegen_eval.generation.hf import check_folder, load_tokenizer
 
 NOTE = "member.json"
 """File in a member's folder that is written last: a folder without it was torn by a kill."""
@@ -73,13 +73,13 @@ def load_base(path: str, *, dtype: str = "float32", attention: str = "sdpa") -> 
     Raises:
         CodealignError: If nothing is there, or no model or tokenizer that can score.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     check_folder(path)
+    tokenizer = load_tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
         with _quiet(logging):
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 path, num_labels=1, dtype=dtype, attn_implementation=attention, output_loading_info=True

@@ -18,6 +18,7 @@ from typing import Any
 from alignment.reward_modeling.members import load_base, member_folders, read_note
 from alignment.rewards.aggregation import Calibration
 from codegen_eval.errors import CodealignError
+from codegen_eval.generation.hf import load_tokenizer
 
 
 def row_ids(tokenizer: Any, prompt: str, completion: str) -> list[int]:
@@ -79,7 +80,8 @@ class Backbone:
                 self._model = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
             self._loaded[str(folder)] = name
             self._model.eval()
-        self._model.set_adapter(name, inference_mode=True)
+        self._model.set_adapter(name)
+        self._model.requires_grad_(False)  # PEFT makes an adapter trainable that is switched on
         return self._model
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,7 +158,7 @@ class RewardModel:
     def tokenizer(self) -> Any:
         """The member's tokenizer."""
         if self._tokenizer is None:
-            self._tokenizer = _tokenizer(self.folder)
+            self._tokenizer = load_tokenizer(str(self.folder))
         return self._tokenizer
 
     def _open(self) -> tuple[Any, Any]:
@@ -209,12 +211,6 @@ def base_of(folder: Path) -> str | None:
         return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise CodealignError(f"{path} names no base model: {error!r}") from None
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder))
 
 
 def _device() -> str:

@@ -96,7 +96,8 @@ def load_tokenizer(path: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        # An ImportError too: as a last resort transformers tries formats of libraries that are not there.
         advice = (
             "copy tokenizer.json and tokenizer_config.json beside the weights"
             if Path(path).is_dir()

@@ -102,8 +102,8 @@ def _join(address: str) -> None:
         )
     except (OSError, ValueError) as error:  # Ray's own ConnectionError is an OSError
         raise SandboxError(
-            f"no Ray cluster could be joined at {address!r}: {error}. Is one running there ('ray status')? One "
-            "that asks for a token wants RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or in "
+            f"no Ray cluster could be joined at {address!r}: {error}. Is one running there ('ray status')? "
+            "One that asks for a token wants RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or in "
             "~/.ray/auth_token, on every host; without an address a cluster of this machine is started"
         ) from error
 

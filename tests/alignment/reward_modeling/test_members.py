@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alignment.resources import model_path
 from alignment.reward_modeling.members import (
     NOTE,
     MemberNote,
@@ -117,6 +119,10 @@ def test_what_cannot_be_a_base_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(CodealignError, match="no such model folder"):
         load_base(str(tmp_path / "nowhere"))
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CodealignError, match="holds no tokenizer that transformers can load"):
+        load_base(str(tmp_path))
+    for path in Path(model_path("tiny-coder")).glob("token*"):
+        shutil.copy(path, tmp_path)
     with pytest.raises(CodealignError, match="cannot make a reward model of"):
         load_base(str(tmp_path))
 

@@ -61,5 +61,5 @@ def test_a_cluster_that_turns_us_away_is_said_with_what_to_do(monkeypatch):
         raise ConnectionError("Failed to connect to Ray cluster")
 
     monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
-    with pytest.raises(SandboxError, match="joined at 'auto': Failed to connect.*RAY_AUTH_TOKEN"):
+    with pytest.raises(SandboxError, match=r"joined at 'auto': Failed to connect.*RAY_AUTH_TOKEN"):
         module.RayExecutor("auto")
