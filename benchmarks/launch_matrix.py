@@ -42,13 +42,16 @@ ODD = "odd_tokens"
 
 @dataclass(frozen=True)
 class Method:
-    """A trainer's entry point, its recipe, data and options on top of the recipe, and what is compared."""
+    """A trainer's entry point, its recipe, data and options on top of the recipe, what is compared, and the
+    modes that it must refuse with a message.
+    """
 
     module: str
     recipe: str
     data: str
     options: tuple[str, ...] = ()
     figures: tuple[str, ...] = ("loss",)
+    refuses: tuple[str, ...] = ()
 
 
 def on_policy(name: str, *options: str) -> Method:
@@ -74,6 +77,11 @@ METHODS: dict[str, Method] = {
     ),
     "kto": Method("alignment.kto", "tiny-coder/kto.yaml", "kto.jsonl"),
     "reward": Method("alignment.reward", "tiny-coder/reward.yaml", "pairs.jsonl", ("--members", "2")),
+    "rrhf": Method("alignment.rrhf", "tiny-coder/rrhf.yaml", "scored.jsonl"),
+    "raft": Method("alignment.raft", "tiny-coder/raft.yaml", "scored.jsonl"),
+    "mezo": Method(
+        "alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl", refuses=("zero1", "zero2", "zero3")
+    ),
     "remax": on_policy("remax"),
     "rloo": on_policy("rloo"),
     "grpo": on_policy("rloo", "--algorithm", "grpo"),
@@ -104,18 +112,20 @@ def make_data(folder: Path) -> None:
     shape = Architecture(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
     build_model(shape, tokenizer, 0).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    pairs, labelled, prompts = [], [], []
+    pairs, labelled, prompts, scored = [], [], [], []
     for i in range(8 * BATCH):
         prompt = f'def f(xs):\n    """Return {i}."""\n'
         good, bad = f"    return {i}\n", f"    return {i + 1} + xs\n"
         prompts.append({"prompt": prompt})
         pairs.append({"prompt": prompt, "chosen": good, "rejected": bad})
+        scored.append({"prompt": prompt, "completions": [bad, good], "rewards": [0.0, 1.0]})
         labelled += [
             {"prompt": prompt, "completion": good, "label": True, "weight": 1.0},
             {"prompt": prompt, "completion": bad, "label": False, "weight": 1.0},
         ]
-    for name, rows in (("pairs.jsonl", pairs), ("kto.jsonl", labelled), ("prompts.jsonl", prompts)):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    written = {"pairs": pairs, "kto": labelled, "prompts": prompts, "scored": scored}
+    for name, rows in written.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def arguments_of(method: Method, folder: Path, out: Path, processes: int) -> list[str]:
@@ -209,13 +219,18 @@ def matrix(methods: Sequence[str], modes: Sequence[str], timeout: float, folder:
             table[name][mode] = (
                 {"state": "parsed only", "why": reason}
                 if reason
-                else cell(found[name], base[name], PROCESSES)
+                else cell(found[name], base[name], PROCESSES, mode in METHODS[name].refuses)
             )
     return {"steps": STEPS, "batch": BATCH, "tolerance": TOLERANCE, "processes": PROCESSES, "table": table}
 
 
-def cell(result: dict[str, Any], base: dict[str, Any], processes: int) -> dict[str, Any]:
-    """`equal`, `differs` or `failed`, and by how much the losses differ at most."""
+def cell(
+    result: dict[str, Any], base: dict[str, Any], processes: int, refuses: bool = False
+) -> dict[str, Any]:
+    """`equal`, `differs`, `refused` or `failed`, and by how much the losses differ at most."""
+    if refuses:
+        said = result.get("error", "it ran, and should have been refused")
+        return {"state": "refused" if said.startswith("CodealignError") else "failed", "why": said[:300]}
     if "error" in result:
         return {"state": "failed", "why": result["error"].splitlines()[0][:300]}
     if result["processes"] != processes:
@@ -243,7 +258,7 @@ def _text(mode: str, entry: dict[str, Any] | None) -> str:
         if mode == "single":
             return "tried"
         return f"{entry['state']}, {entry['difference']:.0e}" if entry["difference"] else "bit-equal"
-    return entry["state"] if entry["state"] == "parsed only" else f"failed: {entry['why'][:80]}"
+    return entry["state"] if entry["state"] in ("parsed only", "refused") else f"failed: {entry['why'][:80]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

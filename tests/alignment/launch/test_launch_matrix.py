@@ -83,6 +83,18 @@ def test_a_cell_says_what_happened(result: dict[str, Any], state: str) -> None:
     assert launch_matrix.cell(result, {"losses": [1.0, 0.5], "processes": 1}, 2)["state"] == state
 
 
+def test_what_must_be_refused_is_refused_with_a_message_of_ours() -> None:
+    base = {"losses": [1.0], "processes": 1}
+    for result, state in (
+        ({"error": "CodealignError: does not fit"}, "refused"),
+        ({"error": "RuntimeError: shape mismatch"}, "failed"),
+        ({"losses": [1.0], "processes": 2}, "failed"),
+    ):
+        assert launch_matrix.cell(result, base, 2, refuses=True)["state"] == state
+    table = {"mezo": {"zero3": launch_matrix.cell({"error": "CodealignError: no"}, base, 2, refuses=True)}}
+    assert "| mezo | refused |" in launch_matrix.markdown({"table": table})
+
+
 def test_the_table_names_failures_and_what_was_only_parsed() -> None:
     base = {"losses": [1.0], "processes": 1}
     table = {
@@ -108,7 +120,7 @@ def test_every_trainer_in_every_mode_learns_what_one_process_does(tmp_path: Path
         (name, mode): cell
         for name, row in found["table"].items()
         for mode, cell in row.items()
-        if cell["state"] != "equal"
+        if cell["state"] != ("refused" if mode in launch_matrix.METHODS[name].refuses else "equal")
     }
     assert not bad and len(found["table"]) == len(launch_matrix.METHODS), launch_matrix.markdown(found)
 
