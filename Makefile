@@ -7,8 +7,10 @@ SETUP := .venv/.stamp
 DISTRIBUTED := .venv-distributed
 VLLM := .venv-vllm
 LOWEST := .venv-lowest
+# Beside .venv, not in it: with DeepSpeed installed every training process imports it.
+DEEPSPEED := .deepspeed
 
-.PHONY: help quickstart test test-slow test-attacks test-distributed test-vllm test-lowest lint types contracts check bench soak clean
+.PHONY: help quickstart test test-slow test-attacks test-distributed test-zero test-vllm test-lowest lint types contracts check bench soak clean
 
 $(SETUP): pyproject.toml constraints.txt
 	@.ci/setup
@@ -29,10 +31,20 @@ test-slow: $(SETUP) ## run the slow tests: whole chains, killed and resumed runs
 test-attacks: $(SETUP) ## run every attack program in the sandbox, each in an outer box
 	@$(BIN)/python -m pytest -m attacks tests/sandbox/test_attacks.py $(ARGS)
 
+test-zero: $(DEEPSPEED)/.stamp ## DPO, KTO and reward models under DDP, ZeRO-2 and ZeRO-3 on two processes (part of CI)
+	@PYTHONPATH=$(CURDIR)/$(DEEPSPEED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m distributed \
+		tests/alignment/launch/test_launch_matrix.py -k preference_trainers $(ARGS)
+
+$(DEEPSPEED)/.stamp: $(SETUP)
+	@rm -rf $(DEEPSPEED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(DEEPSPEED) -c constraints.txt \
+		deepspeed einops hjson msgpack ninja py-cpuinfo
+	@touch $@
+
 test-distributed: $(DISTRIBUTED)/.stamp ## several processes and hosts: launches, DeepSpeed, hangs, two hosts, Ray; half an hour
 	@OMP_NUM_THREADS=1 $(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
 		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment/launch \
-		tests/alignment/health tests/alignment/onpolicy $(ARGS)
+		tests/alignment/health tests/alignment/onpolicy -k "not preference_trainers" $(ARGS)
 
 $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 	@test -x $(DISTRIBUTED)/bin/python || $${PYTHON:-python3} -m venv $(DISTRIBUTED)
@@ -97,5 +109,5 @@ soak: $(SETUP) ## 10,000 mixed programs while the engine's processes are killed;
 	@$(BIN)/python -m benchmarks.sandbox_soak --programs 400 --kill caller-int --out runs/soak/int.json $(ARGS)
 
 clean: ## remove .venv and caches (run directories stay)
-	@rm -rf .venv $(DISTRIBUTED) $(VLLM) $(LOWEST) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv $(DISTRIBUTED) $(VLLM) $(LOWEST) $(DEEPSPEED) .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

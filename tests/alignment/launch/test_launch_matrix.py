@@ -111,18 +111,29 @@ def test_the_table_names_failures_and_what_was_only_parsed() -> None:
 
 
 @pytest.mark.distributed
+@pytest.mark.timeout(900)
+def test_the_preference_trainers_on_two_processes_learn_what_one_process_does(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-zero")
+    _check(["dpo", "kto", "reward"], ["ddp", "zero2", "zero3"], tmp_path)
+
+
+@pytest.mark.distributed
 @pytest.mark.timeout(3000)
 def test_every_trainer_in_every_mode_learns_what_one_process_does(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-distributed")
     modes = [mode for mode, reason in launch_matrix.MODES.items() if reason is None]
-    found = launch_matrix.matrix(list(launch_matrix.METHODS), modes, 1200, tmp_path)
+    _check(list(launch_matrix.METHODS), modes, tmp_path)
+
+
+def _check(methods: list[str], modes: list[str], folder: Path) -> None:
+    found = launch_matrix.matrix(methods, modes, 1200, folder)
     bad = {
         (name, mode): cell
         for name, row in found["table"].items()
         for mode, cell in row.items()
         if cell["state"] != ("refused" if mode in launch_matrix.METHODS[name].refuses else "equal")
     }
-    assert not bad and len(found["table"]) == len(launch_matrix.METHODS), launch_matrix.markdown(found)
+    assert not bad and list(found["table"]) == methods, launch_matrix.markdown(found)
 
 
 def faulty(folder: Path, mode: str, fault: str, *more: str) -> subprocess.CompletedProcess[str]:
