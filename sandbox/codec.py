@@ -352,15 +352,18 @@ def _decode_container(
         if tag == 120:  # x
             return _decode_extra(data, at, count, depth, source)
         raise CodecError("malformed value (unknown tag)")
+    if not count:
+        return make(), at
     items: list[Any] = []
-    for _ in range(count):
-        if data[at] == 115:  # s, as in _decode: long lists of short texts are what takes longest
-            size = _U32.unpack_from(data, at + 1)[0]
-            at += 5 + size
-            if at > len(data):
-                raise CodecError("malformed value (a length beyond its end)")
-            items.append(data[at - size : at].decode("utf-8", "surrogatepass"))
-            continue
+    left = count
+    while left and data[at] == 115:  # s, as in _decode: lists of short texts are long, and common
+        size = _U32.unpack_from(data, at + 1)[0]
+        at += 5 + size
+        if at > len(data):
+            raise CodecError("malformed value (a length beyond its end)")
+        items.append(data[at - size : at].decode("utf-8", "surrogatepass"))
+        left -= 1
+    for _ in range(left):
         item, at = _decode(data, at, depth - 1, source)
         items.append(item)
     if make is list:
