@@ -16,9 +16,9 @@ def test_the_lowest_constraints_are_what_the_project_allows() -> None:
     assert pins.pop("torch") == re.search(r"^torch==(.+)$", (REPO / "constraints.txt").read_text(), re.M)[1]  # type: ignore[index]
     extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     allowed = dict(re.match(r"([\w-]+)>=([\d.]+)", line).groups() for line in extras["train"])  # type: ignore[union-attr]
-    assert set(pins) == set(allowed) - {"torch"}
-    for name, pin in pins.items():
-        assert pin == allowed[name] + ".0" * (2 - allowed[name].count(".")), name
+    del allowed["torch"]
+    for name, least in allowed.items():  # the other pins are what fits these
+        assert pins[name] == least + ".0" * (2 - least.count(".")), name
 
 
 def test_a_trainer_without_the_private_writer_is_only_not_measured() -> None:
