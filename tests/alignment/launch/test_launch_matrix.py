@@ -14,61 +14,6 @@ import pytest
 from benchmarks import launch_matrix
 from tests.conftest import REPO
 
-# As a launcher would, but with one import of torch for all processes.
-FORKED = """
-import os, socket, sys
-from pathlib import Path
-import torch, trl
-from trl import DPOTrainer
-import alignment.preference.trainer
-from benchmarks import launch_matrix
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-launch_matrix.make_data(folder)
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-
-def fork(mode, rank, world):
-    child = os.fork()
-    if child == 0:
-        if world > 1:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-            os.environ.update(LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        status = 1
-        try:
-            status = launch_matrix.work(folder, mode, ["dpo"])
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return child
-
-for mode, world in (("single", 1), ("ddp", 2)):
-    for child in [fork(mode, rank, world) for rank in range(world)]:
-        assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(320)
-def test_dpo_on_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(tmp_path)],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=290,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    results = [json.loads((tmp_path / mode / "dpo.json").read_text()) for mode in ("single", "ddp")]
-    found = launch_matrix.cell(results[1], results[0], 2)
-    assert found["state"] == "equal", found
-    losses = found["losses"]
-    assert len(losses) == launch_matrix.STEPS and losses[-1] < losses[0] - 0.01, "and it learns"
-    assert "processes: 2 on 1 machine (DDP, gloo, cpu)" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("result", "state"),
     [
@@ -114,7 +59,10 @@ def test_the_table_names_failures_and_what_was_only_parsed() -> None:
 @pytest.mark.timeout(900)
 def test_the_preference_trainers_on_two_processes_learn_what_one_process_does(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-zero")
-    _check(["dpo", "kto", "reward"], ["ddp", "zero2", "zero3"], tmp_path)
+    table = _check(["dpo", "kto", "reward"], ["ddp", "zero2", "zero3"], tmp_path)
+    losses = table["dpo"]["ddp"]["losses"]
+    assert len(losses) == launch_matrix.STEPS and losses[-1] < losses[0] - 0.01, "and it learns"
+    assert "processes: 2 on 1 machine (DDP, gloo, cpu)" in (tmp_path / "ddp.log").read_text()
 
 
 @pytest.mark.distributed
@@ -125,7 +73,7 @@ def test_every_trainer_in_every_mode_learns_what_one_process_does(tmp_path: Path
     _check(list(launch_matrix.METHODS), modes, tmp_path)
 
 
-def _check(methods: list[str], modes: list[str], folder: Path) -> None:
+def _check(methods: list[str], modes: list[str], folder: Path) -> dict[str, Any]:
     found = launch_matrix.matrix(methods, modes, 1200, folder)
     bad = {
         (name, mode): cell
@@ -134,6 +82,7 @@ def _check(methods: list[str], modes: list[str], folder: Path) -> None:
         if cell["state"] != ("refused" if mode in launch_matrix.METHODS[name].refuses else "equal")
     }
     assert not bad and list(found["table"]) == methods, launch_matrix.markdown(found)
+    return dict(found["table"])
 
 
 def faulty(folder: Path, mode: str, fault: str, *more: str) -> subprocess.CompletedProcess[str]:
