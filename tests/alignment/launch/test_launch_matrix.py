@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from benchmarks import launch_matrix
 from tests.conftest import REPO
+
 
 @pytest.mark.parametrize(
     ("result", "state"),
