@@ -100,7 +100,7 @@ def _join(address: str) -> None:
             include_dashboard=False if address == "local" else None,
             log_to_driver=False,
         )
-    except (OSError, ValueError) as error:  # Ray's own ConnectionError is an OSError
+    except ConnectionError as error:
         raise SandboxError(
             f"no Ray cluster could be joined at {address!r}: {error}. Is one running there ('ray status')? "
             "One that asks for a token wants RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or in "
@@ -109,10 +109,14 @@ def _join(address: str) -> None:
 
 
 def _knock(address: str) -> None:
+    """ConnectionError where nobody listens."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal():
-        raise ValueError("an address is host:port, 'auto' or 'local'")
-    socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+        raise ConnectionError("an address is host:port, 'auto' or 'local'")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+    except OSError as error:  # no such host, no answer in time
+        raise ConnectionError(str(error)) from None
 
 
 def _answer(future: Future[Answer]) -> dict[str, Any]:

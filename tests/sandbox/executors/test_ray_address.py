@@ -63,3 +63,13 @@ def test_a_cluster_that_turns_us_away_is_said_with_what_to_do(monkeypatch):
     monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
     with pytest.raises(SandboxError, match=r"joined at 'auto': Failed to connect.*RAY_AUTH_TOKEN"):
         module.RayExecutor("auto")
+
+
+def test_what_is_wrong_with_a_cluster_of_our_own_is_not_taken_for_one_that_cannot_be_joined(monkeypatch):
+    def init(**options):
+        raise OSError("No space left on device")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(module, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(OSError, match="No space left"):
+        module.RayExecutor()
