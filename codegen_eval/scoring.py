@@ -68,8 +68,10 @@ def score_tasks(
 
 
 def _robust(work: Work, box: Sandbox, settings: Settings) -> Iterator[Scored]:
-    """As many problems at once as there are workers: what counts are quotients of neighbouring times."""
-    return ahead(lambda item: robust(*item, box, settings), work, box.workers)
+    """As many problems at once as there are workers, and one whose answers are compared meanwhile: what
+    counts are quotients of neighbouring times.
+    """
+    return ahead(lambda item: robust(*item, box, settings), work, box.workers + 1)
 
 
 def _compat(work: Work, box: Sandbox, settings: Settings) -> Iterator[Scored]:

@@ -39,6 +39,9 @@ class TimingJob:
             copy of its arguments, and the mean counts; 0 makes each call once.
         every_core: Whether such jobs may go on at once on all cores. Otherwise one core is left to the rest
             of the sandbox, so that little disturbs what is timed; quotients of `rounds` bear the disturbance.
+        abreast: So many of the sources live at the same time and make each call one behind the other, so that
+            times of one round lie milliseconds apart, not as long as all calls take; a core's speed drifts
+            less in that time. 1 lets a source make all its calls before the next one begins.
     """
 
     sources: Sequence[str]
@@ -50,6 +53,7 @@ class TimingJob:
     expected: Sequence[Any] | None = None
     row_seconds: float = 0.002
     every_core: bool = False
+    abreast: int = 1
 
     def __post_init__(self) -> None:
         check_entry_point(self.entry_point)
@@ -63,6 +67,8 @@ class TimingJob:
             raise ValueError(f"repeats is {self.repeats!r}; give a number >= 1")
         if not self.spread >= 0:
             raise ValueError(f"spread is {self.spread!r}; give a number >= 0")
+        if isinstance(self.abreast, bool) or not isinstance(self.abreast, int) or self.abreast < 1:
+            raise ValueError(f"abreast is {self.abreast!r}; give a number >= 1")
         if not (0 <= self.row_seconds <= 1):
             raise ValueError(f"row_seconds is {self.row_seconds!r}; give a number in [0, 1]")
         if self.expected is not None and len(self.expected) != len(self.calls):
@@ -84,6 +90,7 @@ class TimingJob:
             self.expected is not None,
             self.row_seconds,
             self.every_core,
+            self.abreast,
         )
 
 

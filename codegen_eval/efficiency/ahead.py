@@ -1,4 +1,4 @@
-"""Some steps ahead: the next items are made ready in threads while the one before is used."""
+"""Some steps ahead: the next items are made ready in threads while the one before is used or waited for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 
+HELD = 4  # for each thread: so many items may be ready and wait for a slow one before them
+
 
 def ahead(make: Callable[[Item], Ready], items: Iterable[Item], at_once: int) -> Iterator[Ready]:
-    """`map(make, items)`, with `at_once` items under way. What `make` raises is raised in its turn."""
+    """`map(make, items)`, with `at_once` items under way. What `make` raises is raised in its turn.
+
+    Meant for results that are small: some of them are held.
+    """
     source = iter(items)
-    with ThreadPoolExecutor(at_once) as pool:
-        pending: deque[Future[Ready]] = deque(pool.submit(make, item) for item in islice(source, at_once))
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        pending: deque[Future[Ready]] = deque(
+            pool.submit(make, item) for item in islice(source, HELD * at_once)
+        )
         while pending:
             ready = pending.popleft().result()
             pending.extend(pool.submit(make, item) for item in islice(source, 1))
             yield ready
+    finally:
+        pool.shutdown(cancel_futures=True)

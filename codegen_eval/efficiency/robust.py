@@ -1,17 +1,17 @@
 """Efficiency scores that a busy machine does not spoil: ENAMEL's formula, measured another way.
 
 Departs from the authors' procedure in how times are found: CPU time, read outside the program's process;
-reference and program in turn on one core, in a fresh process every round; calls too short for the clock in
-rows. A score depends on nothing but how many times as long as the reference a program takes, so that is what
-is estimated, from quotients within rounds (metrics/paired_times.py), and rounds are added until the score's
-standard error is small. Whether a program is right is decided elsewhere (grading.py), with limits that have
-nothing to do with the score's.
+reference and program call by call in turn on one core, each in a fresh process every round; calls too short
+for the clock in rows. A score depends on nothing but how many times as long as the reference a program takes,
+so that is what is estimated, from quotients within rounds (metrics/paired_times.py), and rounds are added
+until the score's standard error is small. Whether a program is right is decided elsewhere (grading.py), with
+limits that have nothing to do with the score's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +25,11 @@ from codegen_eval.metrics.paired_times import quotient
 from codegen_eval.records import Problem
 from sandbox import Sandbox, TimingJob
 
-GOOD_ENOUGH = 0.015  # standard error of a score
+GOOD_ENOUGH = 0.02  # standard error of a score
 MOST_TIMES = 5  # as many rounds as asked
+FEWEST, MOST = 3, 12  # rounds of a job after the first: each has to learn what arguments take to cross
 ROW_SECONDS = 0.001
+ABREAST = 4  # processes that live at once: the reference's, and of programs that are timed beside it
 LEAST = 1e-8  # seconds; no call takes less, but the difference of two clocks may be nothing
 Times = NDArray[np.float64]
 
@@ -62,7 +64,7 @@ class Rounds:
         self._measure = measure
         self._programs = programs
         self._weighty = [level for level, weight in enumerate(measure.graded.hardness) if weight > 0]
-        # Seconds of the slowest test: of the reference, and side by side (reference and program, rounds).
+        # Seconds (tests, rounds) of the reference, and side by side (reference and program, tests, rounds).
         self._reference: dict[int, list[Times]] = {level: [] for level in self._weighty}
         self._pairs: list[dict[int, list[Times]]] = [{} for _ in programs]
 
@@ -72,51 +74,100 @@ class Rounds:
         Raises:
             CodealignError: If the reference cannot be timed.
         """
-        left = list(range(len(self._programs)))
-        for turn in range(MOST_TIMES):
-            groups: dict[int, list[int]] = {}
-            for place in left:
-                groups.setdefault(self._programs[place][1], []).append(place)
-            for completed, places in groups.items():
-                self._add(box, settings, [level for level in self._weighty if level < completed], places)
-            if turn == 0:  # the time limit needs the reference's other levels, too
-                self._add(box, settings, [level for level in self._weighty if not self._reference[level]], [])
-            left = [place for place in left if self.score(place, settings.alpha).error > GOOD_ENOUGH]
+        self._pass(
+            box,
+            {
+                place: (tuple(level for level in self._weighty if level < completed), settings.repeats)
+                for place, (_, completed) in enumerate(self._programs)
+            },
+        )
+        # The time limit needs the reference's other levels, too.
+        self._add(box, settings.repeats, [level for level in self._weighty if not self._reference[level]], [])
+        made = settings.repeats
+        while made < MOST_TIMES * settings.repeats:
+            left = {
+                place: found
+                for place in range(len(self._programs))
+                if (found := self._wanting(place, settings.alpha)) is not None
+            }
             if not left:
                 break
+            self._pass(box, left)
+            made += max(rounds for _, rounds in left.values())
+
+    def _pass(self, box: Sandbox, plan: Mapping[int, tuple[tuple[int, ...], int]]) -> None:
+        """Time programs, each on its levels and as often as planned; those of equal levels beside each
+        other.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, (levels, _) in plan.items():
+            groups.setdefault(levels, []).append(place)
+        for levels, places in groups.items():
+            for start in range(0, len(places), ABREAST - 1):
+                beside = places[start : start + ABREAST - 1]
+                self._add(box, max(plan[place][1] for place in beside), levels, beside)
+
+    def _wanting(self, place: int, alpha: float) -> tuple[tuple[int, ...], int] | None:
+        """The levels that a program's error comes from, and how many rounds more would make it small; None
+        where it is. An error falls with their square root.
+        """
+        variances = self._measured(place, alpha)[1]
+        if sum(variances.values()) <= GOOD_ENOUGH**2:
+            return None
+        levels = tuple(level for level, found in variances.items() if found > GOOD_ENOUGH**2 / len(variances))
+        of_those = sum(variances[level] for level in levels)
+        allowed = GOOD_ENOUGH**2 - sum(variances.values()) + of_those
+        made = max(sum(pair.shape[-1] for pair in self._pairs[place][level]) for level in levels)
+        return levels, min(max(math.ceil(made * (of_those / allowed - 1)), FEWEST), MOST)
 
     def reference(self) -> tuple[float, ...]:
-        """Seconds of each level, the median over rounds; 0 for levels that do not count."""
+        """Seconds of each level's slowest test; 0 for levels that do not count."""
         return tuple(
-            float(np.median(np.concatenate(self._reference[level]))) if level in self._reference else 0.0
+            float(self._tests(level).max()) if level in self._reference else 0.0
             for level in range(len(self._measure.graded.hardness))
         )
 
+    def _tests(self, level: int) -> Times:
+        """The reference's seconds of each test, the median over rounds."""
+        return np.median(np.concatenate(self._reference[level], axis=1), axis=1)
+
     def score(self, place: int, alpha: float) -> Score:
         """The score of a program, from its quotients and the reference's times."""
+        seconds, variances = self._measured(place, alpha)
+        scored = score_levels(self.reference(), seconds, self._measure.graded.hardness, alpha)
+        error = math.sqrt(sum(variances.values()))
+        return Score(True, scored.value, scored.levels, seconds=tuple(seconds), error=error)
+
+    def _measured(self, place: int, alpha: float) -> tuple[list[float | None], dict[int, float]]:
+        """A program's seconds of each level's slowest test, and what each level adds to the variance of its
+        score.
+        """
         hardness, ours = self._measure.graded.hardness, self.reference()
         limit = time_limit(ours, hardness, alpha)
         seconds: list[float | None] = []
-        variance = 0.0
+        variances: dict[int, float] = {}
         for level, (weight, least) in enumerate(zip(hardness, ours, strict=True)):
             if level >= self._programs[place][1] or (seconds and seconds[-1] is None):
                 seconds.append(None)
             elif weight == 0:
                 seconds.append(0.0)
             else:
-                pair = np.concatenate(self._pairs[place][level], axis=1)
+                pair = np.concatenate(self._pairs[place][level], axis=2)
                 if not np.all(np.isfinite(pair)):
                     seconds.append(None)
                     continue
-                found = quotient(*pair)
-                seconds.append(least * float(found.value))
-                if least * found.value < limit:
-                    variance += (weight * least * float(found.error) / (limit - least)) ** 2
-        scored = score_levels(ours, seconds, hardness, alpha)
-        error = math.sqrt(variance) / sum(hardness)
-        return Score(True, scored.value, scored.levels, seconds=tuple(seconds), error=error)
+                # Of every test first, then the slowest: the largest of times that vary is of another test
+                # in every round, and then the reference's and the program's are no neighbours.
+                found, each = quotient(*pair), self._tests(level)
+                slowest = int(np.argmax(each * found.value))
+                taken = float(each[slowest] * found.value[slowest])
+                seconds.append(taken)
+                if taken < limit:
+                    error = float(each[slowest] * found.error[slowest])
+                    variances[level] = (weight * error / (limit - least) / sum(hardness)) ** 2
+        return seconds, variances
 
-    def _add(self, box: Sandbox, settings: Settings, levels: Sequence[int], places: Sequence[int]) -> None:
+    def _add(self, box: Sandbox, rounds: int, levels: Sequence[int], places: Sequence[int]) -> None:
         """Time the reference and some programs on some levels."""
         if not levels:
             return
@@ -126,13 +177,14 @@ class Rounds:
             [self._measure.problem.reference, *(self._programs[place][0] for place in places)],
             self._measure.problem.entry_point,
             [call for level in levels for call in graded.levels[level]],
-            settings.repeats,
+            rounds,
             self._measure.limits,
             spread=math.inf,
             # A checker of the benchmark's own takes answers that differ from the reference's.
             expected=None if graded.checker else answers,
             row_seconds=ROW_SECONDS,
             every_core=True,
+            abreast=1 + len(places),
         )
         (timing,) = box.measure([job])
         self.noise = max(self.noise, timing.noise)
@@ -140,11 +192,10 @@ class Rounds:
         # What was stopped, or did not give what it gave before, has no time.
         cells = np.where(np.isfinite(timing.seconds)[..., None], np.maximum(timing.rounds, LEAST), np.inf)
         for level, tests in zip(levels, np.split(cells, ends, axis=1), strict=True):
-            slowest = tests.max(axis=1)
-            if not np.all(np.isfinite(slowest[0])):
+            if not np.all(np.isfinite(tests[0])):
                 raise CodealignError(
                     f"{self._measure.problem.task_id}: the reference could not be timed on level {level}"
                 )
-            self._reference[level].append(slowest[0])
-            for place, times in zip(places, slowest[1:], strict=True):
-                self._pairs[place].setdefault(level, []).append(np.stack([slowest[0], times]))
+            self._reference[level].append(tests[0])
+            for place, times in zip(places, tests[1:], strict=True):
+                self._pairs[place].setdefault(level, []).append(np.stack([tests[0], times]))

@@ -6,17 +6,14 @@ arguments. Calls too short for the clock are made many times in a row, on fresh 
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from collections.abc import Callable, Generator
 from typing import Any
 
 from . import wire
-from .counters import Instructions
 from .endings import MAX_TIMEOUTS, ending, raise_if_lost
-from .session import Limits, Session
-from .timed import FIRST_SLACK, REMEMBERS, Answer, Idle, Steps, measure, next_frame, several
+from .session import Limits
+from .timed import FIRST_SLACK, REMEMBERS, Answer, Idle, Lane, several
 from .worker import Flow, Worker
 
 # Trusted, and run in every round: a loop that is always the same tells how fast and how steady the machine
@@ -31,8 +28,9 @@ Report = Callable[[Any], None]
 class TimeJob:
     """Several programs and the calls that each of them makes.
 
-    Rounds go through the programs in turn, beginning with another one each time. After `repeats` rounds,
-    calls whose times vary by more than `spread` (standard deviation over mean) get up to as many again.
+    Rounds go through the programs in turn, beginning with another one each time: `abreast` of them live at
+    once and make a call one behind the other before any makes the next. After `repeats` rounds, calls whose
+    times vary by more than `spread` (standard deviation over mean) get up to as many again.
     """
 
     def __init__(
@@ -47,6 +45,7 @@ class TimeJob:
         answers: bool,
         row_seconds: float,
         every_core: bool,
+        abreast: int,
     ) -> None:
         self.number = number
         self.sources = sources
@@ -57,6 +56,7 @@ class TimeJob:
         self.spread = spread
         self.row_seconds = row_seconds
         self.every_core = every_core
+        self.abreast = abreast
         self.answers: list[list[list[bytes]]] | None = (
             [[[] for _ in calls] for _ in sources] if answers else None
         )
@@ -71,21 +71,28 @@ class TimeJob:
         self._cold: set[int] = set()  # programs that a call for warming up ended
         self._calibration: list[float] = []
         self._idle = [Idle() for _ in calls]
-        self._counter: Instructions | None = None
 
     def flow(self, worker: Worker, report: Report) -> Flow:
         """Time every program in turn, as often as asked."""
+        programs = range(len(self.sources))
+        groups = [programs[start : start + self.abreast] for start in programs[:: self.abreast]]
         for turn in range(2 * self.repeats):
             if turn >= self.repeats:
                 self._leave_noisy()
             if self.cancelled or not any(self._open):
                 break
-            yield from self._calibrate(worker, turn < LEARN)
-            for place in range(len(self.sources)):
-                index = (place + turn) % len(self.sources)
-                start = 0
-                while start < len(self.calls) and self._open[index] and not self.cancelled:
-                    start = yield from self._pass(worker, index, start)
+            idle = yield from self._calibrate(worker)
+            beside = turn < LEARN and self.abreast > 1
+            if not beside:
+                if turn < LEARN:
+                    for position in range(len(self.calls)):
+                        yield from self._learn(idle, position)
+                yield from idle.end()
+            for place in range(len(groups)):
+                group = groups[(place + turn) % len(groups)]
+                yield from self._round(worker, group, turn, idle if beside else None)
+            if beside:
+                yield from idle.end()
         found = (self._seconds, self._failed, self._instructions, self._calibration, self.core, self.answers)
         report(("times", self.number, *found))
 
@@ -95,97 +102,84 @@ class TimeJob:
                 [at for at in still if variation(self._seconds[index][at]) > self.spread]
             )
 
-    def _start(self, worker: Worker, source: bytes, entry: str, calls: int) -> Generator[None, None, Session]:
-        solution = worker.load(source, entry, self.limits, 2 * calls + 1)
-        found = yield from next_frame(solution, self.tries)
-        if found is not None and found[0] == wire.LOADED:
-            self._pin(solution.pid)
-        else:
-            solution.reason = solution.reason or "no start"
-        return solution
-
-    def _pin(self, pid: int) -> None:
-        if self.core >= 0:
-            with contextlib.suppress(OSError):  # gone already
-                os.sched_setaffinity(pid, {self.core})
-        self._counter = Instructions.of(pid)
-
-    def _end(self, worker: Worker) -> Flow:
-        if self._counter is not None:
-            self._counter.close()
-            self._counter = None
-        worker.solutions.kill("done")
-        yield from worker.close(worker.solutions)
-
-    def _row(
-        self, worker: Worker, solution: Session, arguments: bytes, copies: int = 1
-    ) -> Generator[None, None, tuple[Answer | None, Steps]]:
-        return measure(worker, solution, arguments, copies, self._counter, self.tries)
-
-    def _calibrate(self, worker: Worker, calls: bool) -> Flow:
-        """Learn what a constant loop takes, and what each call takes of a program that does nothing."""
-        solution = yield from self._start(worker, CALIBRATION, "f", len(self.calls) + 1)
+    def _calibrate(self, worker: Worker) -> Generator[None, None, Lane]:
+        """Start a program that does nothing, and learn what a constant loop takes."""
+        lane = Lane(worker, worker.abreast(self.abreast if self.abreast > 1 else 0), self.tries)
+        rows = 2 * len(self.calls) * len(self.sources) + 3
+        yield from lane.start(CALIBRATION, "f", self.limits, rows, self.core)
         nothing = wire.plain(((), {}))
         for arguments in (nothing, nothing):  # the second one finds all memory touched
-            _, frames = yield from self._row(worker, solution, arguments)
-        _, loop = yield from self._row(worker, solution, wire.plain(CALIBRATION_CALL))
+            _, frames = yield from lane.row(arguments)
+        _, loop = yield from lane.row(wire.plain(CALIBRATION_CALL))
         self._calibration.append(loop.work - frames.work)
-        for call, idle in zip(self.calls, self._idle, strict=True) if calls else ():
-            _, one = yield from self._row(worker, solution, call)
-            row = None
-            if self.row_seconds:
-                _, row = yield from self._row(worker, solution, call, several(len(call)))
-            idle.learn(one, row)
-        yield from self._end(worker)
+        return lane
 
-    def _pass(self, worker: Worker, index: int, start: int) -> Generator[None, None, int]:
-        """Time calls from `start` on in one process; where the next process must go on."""
-        solution = yield from self._warm(worker, index, start)
-        position = start
-        if solution.reason or solution.over:
-            self._open[index].clear()
-            position = len(self.calls)
-        while position < len(self.calls):
-            alive = position not in self._open[index]
-            if not alive:
-                alive = yield from self._call(worker, solution, index, position)
-            position += 1
-            if not alive:
-                break
-        yield from self._end(worker)
-        return position
+    def _learn(self, idle: Lane, position: int) -> Flow:
+        """Learn what a call takes of a program that does nothing."""
+        call = self.calls[position]
+        _, one = yield from idle.row(call)
+        row = None
+        if self.row_seconds:
+            _, row = yield from idle.row(call, several(len(call)))
+        self._idle[position].learn(one, row)
 
-    def _warm(self, worker: Worker, index: int, start: int) -> Generator[None, None, Session]:
-        """A process that has made another call than the first: imports within the function and first touches
+    def _round(self, worker: Worker, members: range, turn: int, idle: Lane | None) -> Flow:
+        """Make every open call of some programs once, call by call. One that does nothing goes with them, and
+        finds its caches as they do.
+        """
+        lanes: dict[int, Lane] = {}
+        count = len(members)
+        for position in range(len(self.calls)):
+            if idle is not None:
+                yield from self._learn(idle, position)
+            for step in range(count):
+                # The same order for every call of a round: a program finds its caches as the one before it
+                # leaves them, and nobody shall come behind himself.
+                place = (step + turn) % count
+                index = members[place]
+                if position not in self._open[index] or self.cancelled:
+                    continue
+                if index not in lanes:
+                    # In another zygote every round: how its memory lies makes a difference, too.
+                    lanes[index] = Lane(worker, worker.abreast((place + turn) % count), self.tries)
+                    yield from self._warm(lanes[index], index, position)
+                lane = lanes[index]
+                if not lane.alive:
+                    self._open[index].clear()
+                elif not (yield from self._call(lane, index, position)):
+                    yield from lanes.pop(index).end()
+        for lane in lanes.values():
+            yield from lane.end()
+
+    def _warm(self, lane: Lane, index: int, start: int) -> Flow:
+        """Start a process and make another call than the first: imports within the function and first touches
         of memory are no part of any call, and must not make the first one look like one that the others only
         remember. A program that such a call ends is timed without.
         """
-        source, calls = self.sources[index], len(self.calls) - start
-        solution = yield from self._start(worker, source, self.entry, calls)
+        tests = 2 * (len(self.calls) - start) + 1
+        yield from lane.start(self.sources[index], self.entry, self.limits, tests, self.core)
         other = start + 1
-        if solution.reason or solution.over or not self.row_seconds:
-            return solution
+        if not lane.alive or not self.row_seconds:
+            return
         if index in self._cold or other not in self._open[index]:
-            return solution
-        answer, _ = yield from self._row(worker, solution, self.calls[other])
+            return
+        answer, _ = yield from lane.row(self.calls[other])
         if answer is None:
-            while not solution.over:
-                yield
+            yield from lane.gone()
             self._cold.add(index)
-            yield from self._end(worker)
-            solution = yield from self._start(worker, source, self.entry, calls)
-        return solution
+            yield from lane.end()
+            yield from lane.start(self.sources[index], self.entry, self.limits, tests, self.core)
 
-    def _call(
-        self, worker: Worker, solution: Session, index: int, position: int
-    ) -> Generator[None, None, bool]:
+    def _call(self, lane: Lane, index: int, position: int) -> Generator[None, None, bool]:
         """Time one call; whether the process can go on."""
-        answer, steps = yield from self._row(worker, solution, self.calls[position])
+        answer, steps = yield from lane.row(self.calls[position])
         if answer is not None and answer[0] in (wire.VALUE, wire.REFUSED):
             seconds = self._idle[position].seconds(steps, len(answer[1]))
             self._keep(index, position, answer)
             if self.row_seconds:
-                answer, seconds = yield from self._more(worker, solution, index, position, seconds)
+                answer, seconds = yield from self._more(
+                    lane, index, position, seconds, self._idle[position].work_of(steps)
+                )
         if answer is not None and answer[0] in (wire.VALUE, wire.REFUSED):
             self._seconds[index][position].append(seconds)
             if steps.instructions:
@@ -195,10 +189,9 @@ class TimeJob:
         self._failed[index][position] = math.nan
         if answer is not None:
             return True
-        while not solution.over:
-            yield
-        raise_if_lost(solution, self.tries)
-        if ending(solution)[0] == "timeout":
+        yield from lane.gone()
+        raise_if_lost(lane.session, self.tries)
+        if ending(lane.session)[0] == "timeout":
             self._failed[index][position] = math.inf
             self._timeouts[index] += 1
             if self._timeouts[index] >= MAX_TIMEOUTS:
@@ -206,16 +199,16 @@ class TimeJob:
         return False
 
     def _more(
-        self, worker: Worker, solution: Session, index: int, position: int, first: float
+        self, lane: Lane, index: int, position: int, first: float, work: float
     ) -> Generator[None, None, tuple[Answer | None, float]]:
         """A row of the call that was just made once: the last answer, and seconds a call. Where the others
         only remember what the first one worked out, the first one's count.
         """
         arguments, idle = self.calls[position], self._idle[position]
-        copies = idle.copies(first, self.row_seconds, len(arguments))
+        copies = idle.copies(work, self.row_seconds, len(arguments))
         if copies == 1:
             return (wire.VALUE, b""), first
-        answer, steps = yield from self._row(worker, solution, arguments, copies)
+        answer, steps = yield from lane.row(arguments, copies)
         if answer is None or answer[0] == wire.FAILED:
             return answer, first
         self._keep(index, position, answer)

@@ -354,6 +354,7 @@ class Worker:
         self.hub = hub
         self.solutions = Cradle(self)
         self.tests = Cradle(self)
+        self._beside: list[Cradle] = []  # for solutions that live at the same time
         self._commands: dict[bytes, Cradle] = {}
         self.flow: Flow | None = None
         self.job: Any = None
@@ -375,12 +376,18 @@ class Worker:
 
     def cradles(self) -> list[Cradle]:
         """All of them."""
-        return [self.solutions, self.tests, *self._commands.values()]
+        return [self.solutions, self.tests, *self._beside, *self._commands.values()]
 
     def discard(self) -> None:
         """Let all zygotes go."""
         for cradle in self.cradles():
             cradle.discard()
+
+    def abreast(self, place: int) -> Cradle:
+        """The cradle of a solution that lives beside others, from place 0 on; made when first asked for."""
+        while place > len(self._beside):
+            self._beside.append(Cradle(self))
+        return self._beside[place - 1] if place else self.solutions
 
     def commands(self, box: bytes) -> Cradle:
         """The cradle whose box holds what a command needs; made when first asked for. The one that was not
@@ -400,11 +407,13 @@ class Worker:
         tests: int,
         role: bytes = zygote.SOLUTION,
         quiet: bool = False,
+        cradle: Cradle | None = None,
     ) -> Session:
         """A solution's process with its program sent to it."""
-        started = self.solutions.fork(role, limits, tests, wire.MAX_BODY, quiet)
+        cradle = cradle or self.solutions
+        started = cradle.fork(role, limits, tests, wire.MAX_BODY, quiet)
         started.send(wire.frame(wire.LOAD, 0, marshal.dumps((source, entry))))
-        self.solutions.flow_control()
+        cradle.flow_control()
         return started
 
     def process_for_test(self, limits: session.Limits, trusted: bool) -> Generator[None, None, Session]:

@@ -33,6 +33,9 @@ _SYS_CAPSET = 126 if _X86 else 91
 _SYS_PERF_EVENT_OPEN = 298 if _X86 else 241
 _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
@@ -172,3 +175,14 @@ def perf_event_open(attributes: bytes, pid: int) -> int:
     result = _libc.syscall(_SYS_PERF_EVENT_OPEN, *arguments)
     _check(result, "perf_event_open")
     return int(result)
+
+
+def keep_freed_memory() -> None:
+    """Have malloc(3) keep what is freed for the next request, as it comes to do in a process that lives long
+    (its thresholds grow with what is freed, up to these): whether pages are given back and touched anew must
+    not depend on what was asked before. A C library without mallopt(3) goes on as it is.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)

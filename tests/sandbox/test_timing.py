@@ -39,10 +39,10 @@ def box():
 
 
 @pytest.mark.sandbox
-def test_a_timing_says_how_often_how_steadily_and_where(box):
-    job = TimingJob(
-        [LOOP, "def f(n): raise ValueError", "x = 1"], "f", [(20_000,), (200_000,)], 4, spread=math.inf
-    )
+@pytest.mark.parametrize("abreast", [1, 2, 5])
+def test_a_timing_says_how_often_how_steadily_and_where(box, abreast):
+    sources = [LOOP, "def f(n): raise ValueError", "x = 1"]
+    job = TimingJob(sources, "f", [(20_000,), (200_000,)], 4, spread=math.inf, abreast=abreast)
     (timing,) = box.measure([job])
     assert timing.repeats.tolist() == [[4, 4], [0, 0], [0, 0]]
     assert np.isnan(timing.seconds[1:]).all() and np.isnan(timing.spread[1:]).all()
@@ -86,9 +86,10 @@ def test_unsteady_calls_are_timed_again(box):
 
 
 @pytest.mark.sandbox
-def test_timeouts_are_infinite_and_times_do_not_depend_on_who_else_is_timed(box):
+@pytest.mark.parametrize("abreast", [1, 2])
+def test_timeouts_are_infinite_and_times_do_not_depend_on_who_else_is_timed(box, abreast):
     slow = "def f(n):\n    while n > 5: pass"
-    jobs = [TimingJob([slow, LOOP], "f", [(3,), (9,)], 2) for _ in range(3)]
+    jobs = [TimingJob([slow, LOOP], "f", [(3,), (9,)], 2, abreast=abreast) for _ in range(3)]
     for timing in box.measure(jobs):
         assert math.isinf(timing.seconds[0, 1]) and timing.seconds[0, 0] < 0.01
         assert (timing.seconds[1] < 0.01).all()
@@ -129,6 +130,12 @@ CHEATS = {
         "engine.codec.encode = late\ndef f(n): return -n"
     ),
     "remembers": ("import functools\n" + WORK + "@functools.cache\ndef f(n): return work(n)"),
+    "works while nothing is asked of it": (
+        "import threading\n" + WORK + "guess, kept = [300_000], {}\n"
+        "def ahead():\n    for n in guess: kept[n] = work(n)\n"
+        "thread = threading.Thread(target=ahead)\nthread.start()\n"
+        "def f(n): return kept[n] if n in kept else work(n)"
+    ),
     "works while its arguments are decoded": (
         "import sys\n" + WORK + "engine = sys.modules['sandbox.engine.solution']\nplain = engine._arguments\n"
         "kept = []\ndef early(*given):\n    found = plain(*given)\n    kept.append(work(*found[0]))\n"
@@ -138,8 +145,9 @@ CHEATS = {
 
 
 @pytest.mark.sandbox
+@pytest.mark.parametrize("abreast", [1, 2])
 @pytest.mark.parametrize("name", CHEATS)
-def test_a_program_that_cheats_the_clock_is_not_fast(box, name):
+def test_a_program_that_cheats_the_clock_is_not_fast(box, name, abreast):
     n = 300_000
     honest = WORK + "def f(n): return work(n)"
     right = sum(i % 7 for i in range(n))
@@ -148,7 +156,8 @@ def test_a_program_that_cheats_the_clock_is_not_fast(box, name):
         assert timing.seconds[0, 0] > 0.001
         return math.isnan(timing.seconds[1, 0]) or timing.seconds[1, 0] > 0.75 * timing.seconds[0, 0]
 
-    assert misses(box, TimingJob([honest, CHEATS[name]], "f", [(n,)], 3, expected=[right]), not_fast) == []
+    job = TimingJob([honest, CHEATS[name]], "f", [(n,)], 3, expected=[right], abreast=abreast)
+    assert misses(box, job, not_fast) == []
 
 
 @pytest.mark.sandbox
@@ -188,7 +197,9 @@ def test_what_arguments_take_to_cross_is_no_part_of_the_time(box):
     assert misses(box, job, lambda timing: timing.seconds.max() < 0.002) == []
 
 
-@pytest.mark.parametrize("change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}, {"row_seconds": 2}])
+@pytest.mark.parametrize(
+    "change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}, {"row_seconds": 2}, {"abreast": 0}]
+)
 def test_a_job_that_cannot_be_meant_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         TimingJob([], "f", [], **change)
