@@ -74,12 +74,21 @@ class SetCounts:
     tests: float
 
 
-def count_sets(sets: ConsensusSets, code_weights: FloatArray, test_weights: FloatArray) -> SetCounts:
-    """The counts of all sets by one product of rows and column sums, counted with multiplicity."""
-    codes, tests = float(code_weights.sum()), float(test_weights.sum())
+def count_sets(
+    sets: ConsensusSets, code_weights: FloatArray | None, test_weights: FloatArray | None
+) -> SetCounts:
+    """The counts of all sets by one product of rows and column sums, counted with multiplicity; None counts
+    each once.
+    """
     size, rows = set_sizes(sets, code_weights), sets.rows.astype(np.float64)
-    column = (size @ rows) * test_weights  # passes of each test
-    k, on_right = rows @ test_weights, rows @ column
+    codes = float(len(sets.set_of) if code_weights is None else code_weights.sum())
+    tests = float(rows.shape[1] if test_weights is None else test_weights.sum())
+    column = size @ rows  # passes of each test
+    if test_weights is None:
+        k = rows @ np.ones(rows.shape[1])
+    else:
+        k, column = rows @ test_weights, column * test_weights
+    on_right = rows @ column
     others = codes - size
     m1 = others * k
     return SetCounts(
@@ -149,8 +158,8 @@ def b4_scores(
         CodealignError: Bad shape, weights below 1, hyper-parameters that are not finite and positive.
     """
     matrix = as_passed(passed)
-    code_w = as_weights(code_weights, matrix.shape[0], "code_weights")
-    test_w = as_weights(test_weights, matrix.shape[1], "test_weights")
+    code_w = None if code_weights is None else as_weights(code_weights, matrix.shape[0], "code_weights")
+    test_w = None if test_weights is None else as_weights(test_weights, matrix.shape[1], "test_weights")
     sets = consensus_sets(matrix)
     return log_posterior(count_sets(sets, code_w, test_w), alpha_xy, beta_0)[sets.set_of]
 

@@ -19,6 +19,7 @@ Weights = Literal["counts", "codes", "ones"]
 ScoreKind = Literal["log_posterior", "log_probability", "ordinal", "none"]
 
 TIE_TOLERANCE = 1e-9
+_PACKED_FROM = 256  # tests; packing takes longer than it saves for fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +185,13 @@ def make_view(
 
 
 def consensus_sets(passed: ArrayLike) -> ConsensusSets:
-    """Group programs by equal rows, in O(codes x tests): rows are packed to bits and looked up as byte
-    strings.
+    """Group programs by equal rows, in O(codes x tests): rows are looked up as byte strings, long ones packed
+    to bits.
     """
     matrix = as_passed(passed)
     # A choice of columns may lie in memory column by column, and so would its bits.
-    packed = np.ascontiguousarray(np.packbits(matrix, axis=1))
-    width = packed.shape[1]
-    keys = packed.view(f"V{width}").ravel().tolist() if packed.size else [b""] * len(matrix)
+    cells = np.ascontiguousarray(matrix if matrix.shape[1] <= _PACKED_FROM else np.packbits(matrix, axis=1))
+    keys = cells.view(f"V{cells.shape[1]}").ravel().tolist() if cells.size else [b""] * len(matrix)
     numbers: dict[bytes, int] = {}
     found = [numbers.setdefault(key, len(numbers)) for key in keys]
     every = np.arange(len(keys))
@@ -200,12 +200,12 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     set_of = np.fromiter(found, dtype=np.intp, count=len(found))
     first = np.empty(len(numbers), dtype=np.intp)
     first[set_of[::-1]] = every[::-1]  # the last one written is the smallest member
-    return ConsensusSets(first, set_of, matrix[first])
+    return ConsensusSets(first, set_of, matrix.take(first, axis=0))
 
 
-def set_sizes(sets: ConsensusSets, code_weights: FloatArray) -> FloatArray:
-    """Programs (sets,) of each set, counted with their multiplicity."""
-    return np.asarray(np.bincount(sets.set_of, code_weights, len(sets.first)), dtype=np.float64)
+def set_sizes(sets: ConsensusSets, code_weights: FloatArray | None) -> FloatArray:
+    """Programs (sets,) of each set, counted with their multiplicity; None counts each once."""
+    return np.bincount(sets.set_of, code_weights, len(sets.first)).astype(np.float64, copy=False)
 
 
 def tie_levels(scores: ArrayLike, floor: float = 1.0) -> tuple[tuple[int, ...], ...]:
