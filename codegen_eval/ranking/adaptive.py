@@ -129,7 +129,7 @@ def known_counts(progress: Progress) -> tuple[ConsensusSets, SetCounts]:
     m1 = sets.rows @ known - size * k
     e0 = ~sets.rows @ passed
     m0 = ~sets.rows @ known - size * (progress.done - k)
-    return sets, SetCounts(size, k, e1, m1, e0, m0, float(len(progress.live)), float(progress.done))
+    return sets, SetCounts(size, k, e1, m1, e0, m0, float(len(progress.live)), float(progress.done), True)
 
 
 def leave(progress: Progress, options: AdaptiveOptions) -> BoolArray:

@@ -62,6 +62,7 @@ class SetCounts:
         m0: Cells of the other programs on the remaining tests.
         codes: All programs.
         tests: All tests.
+        whole: Whether all of them are surely whole numbers.
     """
 
     size: FloatArray
@@ -72,6 +73,7 @@ class SetCounts:
     m0: FloatArray
     codes: float
     tests: float
+    whole: bool = False
 
 
 def count_sets(
@@ -100,6 +102,10 @@ def count_sets(
         others * tests - m1,
         codes,
         tests,
+        all(
+            weights is None or bool((weights == np.floor(weights)).all())
+            for weights in (code_weights, test_weights)
+        ),
     )
 
 
@@ -109,11 +115,10 @@ def _table(total: int, alpha: float) -> FloatArray:
     return np.asarray(betaln(counts + alpha, total - counts + 1), dtype=np.float64)
 
 
-def _log_prior(counts: FloatArray, total: float, alpha: float) -> FloatArray:
+def _log_prior(counts: FloatArray, total: float, alpha: float, whole: bool) -> FloatArray:
     """Log B(counts + alpha, total - counts + 1); whole counts are looked up, shared by problems of a size."""
-    whole = counts.astype(np.intp)
-    if total <= _MOST_LOOKED_UP and total.is_integer() and (whole == counts).all():
-        return _table(int(total), alpha)[whole]
+    if whole and total <= _MOST_LOOKED_UP:
+        return _table(int(total), alpha)[counts.astype(np.intp)]
     return np.asarray(betaln(counts + alpha, total - counts + 1), dtype=np.float64)
 
 
@@ -126,8 +131,8 @@ def log_posterior(counts: SetCounts, alpha_xy: float, beta_0: float) -> FloatArr
     alpha, beta = positive("B4's alpha_xy", alpha_xy), positive("B4's beta_0", beta_0)
     c = counts
     score = (
-        _log_prior(c.k, c.tests, alpha)
-        + _log_prior(c.size, c.codes, alpha)
+        _log_prior(c.k, c.tests, alpha, c.whole)
+        + _log_prior(c.size, c.codes, alpha, c.whole)
         + betaln(c.e1 + 1, c.m1 - c.e1 + 1)
         + betaln(c.e0 + 1, c.m0 - c.e0 + beta)
     )
