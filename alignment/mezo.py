@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from alignment.preference.arguments import Arguments
+from alignment.processes import refuse_sharding
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
 
@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> RunDir:
     from alignment.zeroth_order.options import settings_of
     from alignment.zeroth_order.trainer import PATIENCE, ZerothOrder
 
-    _check_launch()
+    refuse_sharding("zeroth-order training")
     directory = open_run(arguments, "mezo")
     if directory.finished:
         return publish(directory, arguments)
@@ -81,15 +81,6 @@ def run(argv: Sequence[str]) -> RunDir:
             write_card(directory, directory.path / "model", found)
             directory.finish(**found)
     return publish(directory, arguments)
-
-
-def _check_launch() -> None:
-    for name in ("DEEPSPEED", "FSDP"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-            raise CodealignError(
-                f"zeroth-order training needs the whole model in each process, so {name} does not fit: "
-                "launch it with --accelerate single or ddp"
-            )
 
 
 def _plan(arguments: Arguments, rows: int) -> Any:

@@ -4,8 +4,8 @@
 
 `form` says how progress enters: bonus, mixed, termination, or outcome for the comparison, see
 alignment/mrt/rl.py. `output_dir` is a run directory: metrics.jsonl, checkpoint, `model/`. Killed anywhere,
-the same command goes on to the same weights. One process; `alignment.mrt.rewards` is the same as a reward for
-other trainers.
+the same command goes on to the same weights. Several processes (`--accelerate ddp`) draw and learn shares of
+the same steps; `alignment.mrt.rewards` is the same as a reward for other trainers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MRTRLConfig(MRTTrainConfig):
     max_steps: int = Field(100, ge=1)
     """Updates."""
     prompts_per_step: int = Field(16, ge=1)
-    """Prefixes an update."""
+    """Prefixes an update, of all processes together."""
     prefix_steps: int = Field(10, ge=1)
     """Steps between draws of prefixes: how old the policy that drew them gets."""
 
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> RunDir:
     """Trains, or goes on training, and saves the model.
 
     Raises:
-        CodealignError: For options, data or models that cannot be used.
+        CodealignError: For options, data or models that cannot be used, and a launch that divides the model.
     """
     config = MRTRLConfig.parse(argv, prog="alignment.mrt_rl", description=DESCRIPTION)
     from alignment.mrt.rl import StepOptions
@@ -71,22 +71,25 @@ def run(argv: Sequence[str]) -> RunDir:
     from alignment.health.loops import watching
     from alignment.mrt.config import load_policy, prover_of, questions_of
     from alignment.mrt.job import conclude, fresh, open_run, rewind, take_up
+    from alignment.mrt.ranks import joined
     from alignment.mrt.rl_steps import prefixes_from, train_steps
 
     health = config.health()
     questions = questions_of(config)
-    directory = open_run(config, "mrt_rl")
+    ranks = joined("mrt-rl", cpu=config.use_cpu)
+    directory = open_run(config, "mrt_rl", ranks)
     if directory.finished:
         return directory
-    model, tokenizer = load_policy(config)
-    prover, updates = prover_of(config, model, tokenizer), fresh(config, model)
+    model, tokenizer = load_policy(config, ranks)
+    prover, updates = prover_of(config, model, tokenizer, ranks), fresh(config, model, ranks)
     block: list[Prefix] = []
     more = take_up(directory, updates)
     if more is not None:
         block = prefixes_from(more["block"], questions)
-        print(f"going on after {updates.steps} updates", file=sys.stderr)
-    rewind(directory, 0, updates.steps)
-    with watching(directory.path, health) as watch:
+        if ranks.first:
+            print(f"going on after {updates.steps} updates", file=sys.stderr)
+    ranks.led(lambda: rewind(directory, 0, updates.steps))
+    with watching(directory.path, health, rank=ranks.rank, world=ranks.world) as watch:
         updates.allows = watch.allows
         train_steps(
             prover,
@@ -98,7 +101,7 @@ def run(argv: Sequence[str]) -> RunDir:
             after=_after(config, directory, watch),
             passes_over=watch.passes_over,
         )
-    conclude(directory, model, tokenizer, 0, updates.steps)
+    conclude(directory, model, tokenizer, 0, updates.steps, ranks=ranks)
     return directory
 
 
@@ -108,10 +111,10 @@ def _after(config: MRTRLConfig, directory: RunDir, watch: Watch) -> Any:
     from alignment.mrt.rl_steps import figures_of, plain_prefixes
 
     def after(updates: Updates, block: Sequence[Prefix], groups: Sequence[Group], loss: float | None) -> None:
-        told = figures_of(groups, loss)
-        watch.step_done(updates.steps, config.max_steps, int(told["rollout_tokens"] or 0))
+        told, ranks = figures_of(groups, loss), updates.ranks
+        watch.step_done(updates.steps, config.max_steps, int(told["rollout_tokens"] or 0) // ranks.world)
         logged = updates.steps % config.logging_steps == 0 or updates.steps == config.max_steps
-        if logged and groups:
+        if logged and groups and ranks.first:
             directory.log(round=0, step=updates.steps, **told)
             print(
                 f"step {updates.steps}/{config.max_steps}  outcome {told['outcome']:.3f}  "

@@ -4,14 +4,15 @@
 
 Each round samples traces of every question, measures J behind each prefix by forced stops, keeps one trace of
 a question at most and fine-tunes on it. `output_dir` is a run directory: rows-NNN.jsonl (what each round
-kept), metrics.jsonl, `model/`. Killed anywhere, the same command goes on to the same weights. One process.
+kept), metrics.jsonl, `model/`. Killed anywhere, the same command goes on to the same weights. Several
+processes (`--accelerate ddp`) draw shares of the same traces, and each adds its own to an update.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -46,7 +47,7 @@ class MRTStarConfig(MRTTrainConfig):
     max_steps: int = Field(60, ge=1)
     """Updates a round."""
     per_device_train_batch_size: int = Field(64, ge=1)
-    """Traces an update."""
+    """Traces an update, of each process."""
     questions_at_once: int = Field(64, ge=1)
     """Questions that are sampled together: what a kill can cost."""
 
@@ -55,33 +56,37 @@ def run(argv: Sequence[str]) -> RunDir:
     """Trains, or goes on training, and saves the model.
 
     Raises:
-        CodealignError: For options, data or models that cannot be used, or a round that keeps nothing.
+        CodealignError: For options, data or models that cannot be used, a launch that divides the model, or
+            a round that keeps nothing.
     """
     config = MRTStarConfig.parse(argv, prog="alignment.mrt_star", description=DESCRIPTION)
     options = _options(config)
     from alignment.health.loops import watching
     from alignment.mrt.config import load_policy, questions_of
     from alignment.mrt.job import conclude, fresh, open_run, rewind, save, take_up
+    from alignment.mrt.ranks import joined
 
     health = config.health()
     questions = questions_of(config)
-    directory = open_run(config, "mrt_star")
+    ranks = joined("mrt-star", cpu=config.use_cpu)
+    directory = open_run(config, "mrt_star", ranks)
     if directory.finished:
         return directory
-    model, tokenizer = load_policy(config)
-    updates, first, recent = fresh(config, model), 0, []
+    model, tokenizer = load_policy(config, ranks)
+    updates, first, recent = fresh(config, model, ranks), 0, []
     more = take_up(directory, updates)
     if more is not None:
         first, recent = more["round"], more["recent"]
-        print(f"going on in round {first + 1} after {updates.steps} updates", file=sys.stderr)
-    rewind(directory, first, updates.steps)
-    with watching(directory.path, health) as watch:
+        if ranks.first:
+            print(f"going on in round {first + 1} after {updates.steps} updates", file=sys.stderr)
+    ranks.led(lambda: rewind(directory, first, updates.steps))
+    with watching(directory.path, health, rank=ranks.rank, world=ranks.world) as watch:
         for number in range(first, config.rounds):
             _round(config, options, directory, updates, tokenizer, questions, number, recent, watch)
-            updates, recent = fresh(config, model), []
+            updates, recent = fresh(config, model, ranks), []
             done = (number + 1) * config.max_steps
             save(directory, updates, done, watch, round=number + 1, recent=[])
-    conclude(directory, model, tokenizer, config.rounds, 0)
+    conclude(directory, model, tokenizer, config.rounds, 0, ranks=ranks)
     return directory
 
 
@@ -111,24 +116,26 @@ def _round(
 ) -> None:
     """Samples and chooses what is not there yet, then makes the updates that are left."""
     from alignment.mrt.config import prover_of
-    from alignment.mrt.job import save
+    from alignment.mrt.job import made_together, save
     from alignment.mrt.rounds import figures, select, training_rows
     from alignment.mrt.updates import finetune
-    from codegen_eval.jsonl import read_jsonl
-    from codegen_eval.progress import track
 
-    prover = prover_of(config, updates.model, tokenizer)
+    ranks = updates.ranks
+    prover = prover_of(config, updates.model, tokenizer, ranks)
     size = config.questions_at_once
     parts = [questions[i : i + size] for i in range(0, len(questions), size)]
     seed = config.seed + 1_000_003 * number
 
-    def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        for part in track(pending, len(pending), f"round {number + 1}: sampling"):
-            yield part, select(prover, parts[part], options, seed)
-
-    rows = list(read_jsonl(directory.build(f"rows-{number:03d}", len(parts), produce)))
+    rows = made_together(
+        directory,
+        f"rows-{number:03d}",
+        len(parts),
+        lambda part: select(prover, parts[part], options, seed),
+        ranks,
+        f"round {number + 1}: sampling",
+    )
     kept = training_rows(rows)
-    if not updates.steps:
+    if not updates.steps and ranks.first:
         told = figures(rows)
         directory.log(round=number, step=0, **told)
         print(
@@ -145,7 +152,8 @@ def _round(
         if loss is not None and math.isfinite(loss):
             recent.append(loss)
         if recent and (made.steps % config.logging_steps == 0 or made.steps == config.max_steps):
-            directory.log(round=number, step=made.steps, loss=sum(recent) / len(recent))
+            if ranks.first:
+                directory.log(round=number, step=made.steps, loss=sum(recent) / len(recent))
             recent.clear()
         if made.steps % config.save_steps == 0 and made.steps < config.max_steps:
             save(directory, made, before + made.steps, watch, round=number, recent=list(recent))
@@ -154,7 +162,7 @@ def _round(
         updates,
         kept,
         steps=config.max_steps,
-        batch=config.per_device_train_batch_size,
+        batch=config.per_device_train_batch_size * ranks.world,
         micro_rows=config.micro_rows,
         seed=seed,
         after=after,

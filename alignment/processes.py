@@ -79,6 +79,20 @@ def _deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
         ) from None
 
 
+def refuse_sharding(command: str) -> None:
+    """Refuses a launch that divides the model, for trainers whose every process holds the whole of it.
+
+    Raises:
+        CodealignError: Under DeepSpeed and FSDP.
+    """
+    for name in ("DEEPSPEED", "FSDP"):
+        if _true(os.environ.get(f"ACCELERATE_USE_{name}", "")):
+            raise CodealignError(
+                f"{command} needs the whole model in each process, so {name} does not fit: launch it with "
+                "--accelerate single or ddp"
+            )
+
+
 def check_processes(
     training: Any, environment: Mapping[str, str] | None = None, *, quiet: bool = False
 ) -> int:

@@ -36,14 +36,18 @@ STEPS = 4
 BATCH = 8
 TOLERANCE = 1e-5
 PROCESSES = 2
+ZERO = ("zero1", "zero2", "zero3")
+THINKER = "thinker"
+"""Folder of the model that writes the episodes of the embedded task."""
 ODD = "odd_tokens"
 """Name of the on-policy trainers' reward: the share of tokens with odd numbers."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A trainer's entry point, its recipe, data and options on top of the recipe, what is compared, and the
-    modes that it must refuse with a message.
+    """A trainer's entry point, its recipe, data (a file, or a name that the trainer knows) and options on top
+    of the recipe, what is compared, the modes that it must refuse with a message, the model that it starts
+    from, and settings of `arguments_of` that it does not have.
     """
 
     module: str
@@ -52,6 +56,8 @@ class Method:
     options: tuple[str, ...] = ()
     figures: tuple[str, ...] = ("loss",)
     refuses: tuple[str, ...] = ()
+    model: str = "model"
+    without: tuple[str, ...] = ()
 
 
 def on_policy(name: str, *options: str) -> Method:
@@ -59,6 +65,13 @@ def on_policy(name: str, *options: str) -> Method:
     figures = ("loss/policy_avg", "reward/sampled", "objective/kl", "grad_norm")
     words = ("--rewards", ODD, "--max_completion_length", "8", *options)
     return Method(f"alignment.{name}", f"tiny-coder/{name}.yaml", "prompts.jsonl", words, figures)
+
+
+def thinking(name: str, figures: tuple[str, ...], *options: str, without: tuple[str, ...] = ()) -> Method:
+    """A trainer of MRT on the embedded task, from a model that is right now and then."""
+    words = ("--max_thinking_length", "40", "--use_cpu", *options)
+    recipe = f"episodes/{name.replace('_', '-')}.yaml"
+    return Method(f"alignment.{name}", recipe, "episodes", words, figures, ZERO, THINKER, without)
 
 
 METHODS: dict[str, Method] = {
@@ -79,8 +92,17 @@ METHODS: dict[str, Method] = {
     "reward": Method("alignment.reward", "tiny-coder/reward.yaml", "pairs.jsonl", ("--members", "2")),
     "rrhf": Method("alignment.rrhf", "tiny-coder/rrhf.yaml", "scored.jsonl"),
     "raft": Method("alignment.raft", "tiny-coder/raft.yaml", "scored.jsonl"),
-    "mezo": Method(
-        "alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl", refuses=("zero1", "zero2", "zero3")
+    "mezo": Method("alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl", refuses=ZERO),
+    "mrt-star": thinking(
+        "mrt_star",
+        ("loss", "kept", "accuracy", "trace_tokens"),
+        *("--questions", "24", "--rounds", "2", "--no-right_only"),
+    ),
+    "mrt-rl": thinking(
+        "mrt_rl",
+        ("loss", "outcome", "j_prefix", "progress", "rollout_tokens"),
+        *("--prompts_per_step", "7", "--prefix_steps", "3"),
+        without=("per_device_train_batch_size",),
     ),
     "remax": on_policy("remax"),
     "rloo": on_policy("rloo"),
@@ -128,11 +150,22 @@ def make_data(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def make_thinker(folder: Path) -> None:
+    """A model that writes the episodes of the embedded task and guesses, trained in seconds."""
+    from alignment.studies.mrt_world import BaseRecipe, train_base
+    from codegen_eval.tasks.episodes import EpisodeTask
+
+    recipe = BaseRecipe(steps=100, rows=24, learning_rate=8e-3, width=32, layers=1)
+    for part in train_base(recipe, EpisodeTask(idle=0.2), 0):
+        part.save_pretrained(folder / THINKER)
+
+
 def arguments_of(method: Method, folder: Path, out: Path, processes: int) -> list[str]:
     """The command line of one method's run."""
+    data = folder / method.data
     settings = {
-        "model_name_or_path": folder / "model",
-        "dataset_name": folder / method.data,
+        "model_name_or_path": folder / method.model,
+        "dataset_name": data if data.exists() else method.data,
         "output_dir": out,
         "per_device_train_batch_size": BATCH // processes,
         "max_steps": STEPS,
@@ -142,7 +175,9 @@ def arguments_of(method: Method, folder: Path, out: Path, processes: int) -> lis
         "learning_rate": 2e-3,
     }
     words = ["--config", str(recipe_path(method.recipe))]
-    words += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    for name, value in settings.items():
+        if name not in method.without:
+            words += [f"--{name}", str(value)]
     return [*words, *method.options]
 
 
@@ -208,6 +243,8 @@ def launch(folder: Path, mode: str, methods: Sequence[str], timeout: float) -> d
 def matrix(methods: Sequence[str], modes: Sequence[str], timeout: float, folder: Path) -> dict[str, Any]:
     """Every method in every mode against the single process; see `cell`."""
     make_data(folder)
+    if any(METHODS[name].model == THINKER for name in methods):
+        make_thinker(folder)
     base = launch(folder, "single", methods, timeout)
     table: dict[str, dict[str, Any]] = {name: {"single": cell(base[name], base[name], 1)} for name in methods}
     for mode in modes:

@@ -14,6 +14,7 @@ from codegen_eval.errors import CodealignError
 
 if TYPE_CHECKING:
     from alignment.mrt.prover import Prover
+    from alignment.mrt.ranks import Ranks
     from alignment.mrt.traces import Question, Style
 
 HEALTH = HealthOptions()
@@ -68,6 +69,8 @@ class MRTTrainConfig(Config):
     """Scale of the adapter."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights; bfloat16 is for adapters."""
+    use_cpu: bool = False
+    """Leave GPUs alone."""
     threads: int = Field(1, ge=1)
     """Torch threads on a CPU."""
     seed: int = Field(0, ge=0)
@@ -89,11 +92,13 @@ class MRTTrainConfig(Config):
     """A loss more than six robust deviations above the last 200: as on_nan."""
     checkpoint_hashes: bool = HEALTH.checkpoint_hashes
     """Hash every file of a checkpoint; false notes sizes only."""
+    straggler_steps: int = HEALTH.straggler_steps
+    """Steps between looks for ranks that hold the others up; 0 never."""
     slow_save_seconds: float = HEALTH.slow_save_seconds
     """A checkpoint that takes longer is told as slow."""
 
     not_identity: ClassVar[frozenset[str]] = frozenset(
-        {"output_dir", "overwrite", "threads", "save_steps", *HEALTH_OPTIONS}
+        {"output_dir", "overwrite", "threads", "use_cpu", "save_steps", *HEALTH_OPTIONS}
     )
 
     def health(self) -> HealthOptions:
@@ -142,8 +147,10 @@ def questions_of(config: MRTTrainConfig) -> list[Question]:
     return read_questions(Path(config.dataset_name), config.prompt_template, config.questions)
 
 
-def load_policy(config: MRTTrainConfig) -> tuple[Any, Any]:
+def load_policy(config: MRTTrainConfig, ranks: Ranks) -> tuple[Any, Any]:
     """Model (with a fresh adapter, where one is asked for) and tokenizer, on the GPU where there is one.
+
+    All ranks get the same weights.
 
     Raises:
         CodealignError: For a model that cannot be used, or bfloat16 weights without an adapter.
@@ -155,7 +162,7 @@ def load_policy(config: MRTTrainConfig) -> tuple[Any, Any]:
     if config.dtype != "float32" and not config.use_peft:
         raise CodealignError("updates of bfloat16 weights round to nothing: set use_peft, or dtype float32")
     torch.set_num_threads(config.threads)
-    model, tokenizer = load_model(config.model_name_or_path, dtype=config.dtype)
+    model, tokenizer = load_model(config.model_name_or_path, dtype=config.dtype, device=ranks.device)
     if config.use_peft:
         from peft import LoraConfig, get_peft_model
 
@@ -169,11 +176,12 @@ def load_policy(config: MRTTrainConfig) -> tuple[Any, Any]:
             )
             # Adapters in float32 whatever the weights are: their updates are small.
             model = get_peft_model(model, lora)
+    ranks.align(model)
     return model, tokenizer
 
 
-def prover_of(config: MRTTrainConfig, model: Any, tokenizer: Any) -> Prover:
-    """The prover over a policy.
+def prover_of(config: MRTTrainConfig, model: Any, tokenizer: Any, ranks: Ranks) -> Prover:
+    """The prover over a policy, which all ranks ask together.
 
     Raises:
         CodealignError: For a tokenizer without an end token.
@@ -185,5 +193,7 @@ def prover_of(config: MRTTrainConfig, model: Any, tokenizer: Any) -> Prover:
         raise CodealignError(f"the tokenizer of {config.model_name_or_path} has no end token")
     ends = model.generation_config.eos_token_id
     known = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
-    decoder = Decoder(model, frozenset(map(int, known)), config.temperature, config.top_p, config.batch_rows)
+    decoder = Decoder(
+        model, frozenset(map(int, known)), config.temperature, config.top_p, config.batch_rows, ranks
+    )
     return Prover(decoder, tokenizer, style_of(config), config.max_thinking_length, config.max_answer_length)

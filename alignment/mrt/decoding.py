@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from alignment.health.monitor import phase
+from alignment.mrt.ranks import ALONE, Ranks
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.decoding import Rows
 from codegen_eval.generation.sampling import choose_tokens, sample_generator
@@ -45,6 +46,8 @@ class Decoder:
         top_p: Nucleus.
         batch_rows: Most rows at a time. Rows of one batch are padded to its longest, which can move a logit
             in its last bits: the number is part of what makes a run.
+        ranks: The processes that draw together: each draws its share of the contexts, all get everything.
+            They must ask for the same, so a decoder that stands in one of them alone takes `ALONE`.
     """
 
     model: Any
@@ -52,6 +55,7 @@ class Decoder:
     temperature: float = 1.0
     top_p: float = 1.0
     batch_rows: int = 512
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0) or not 0 < self.top_p <= 1:
@@ -84,25 +88,28 @@ class Decoder:
         Raises:
             CodealignError: For a context that is empty or too long for the model's window.
         """
-        found: list[list[Completion]] = []
         lengths = [length] * len(contexts) if isinstance(length, int) else list(length)
         at_once = max(1, self.batch_rows // count)
-        for start in range(0, len(contexts), at_once):
-            part = slice(start, start + at_once)
-            cuts = [[len(context)] for context in contexts[part]]
-            with phase("rollout"):  # a sign of progress each
-                found += _drawn(
-                    self,
-                    contexts[part],
-                    cuts,
-                    keys[part],
-                    suffix=(),
-                    count=count,
-                    lengths=lengths[part],
-                    seed=seed,
-                    banned=first_banned,
-                )
-        return found
+
+        def draw(places: list[int]) -> list[list[Completion]]:
+            found: list[list[Completion]] = []
+            for start in range(0, len(places), at_once):
+                part = places[start : start + at_once]
+                with phase("rollout"):  # a sign of progress each
+                    found += _drawn(
+                        self,
+                        [contexts[i] for i in part],
+                        [[len(contexts[i])] for i in part],
+                        [keys[i] for i in part],
+                        suffix=(),
+                        count=count,
+                        lengths=[lengths[i] for i in part],
+                        seed=seed,
+                        banned=first_banned,
+                    )
+            return found
+
+        return self.ranks.spread(range(len(contexts)), draw)
 
     def behind(
         self,
@@ -131,24 +138,28 @@ class Decoder:
         """
         if not suffix:
             raise CodealignError("a forced stop needs at least one token behind the prefix")
-        found: list[list[list[Completion]]] = []
-        for part in _blocks([len(c) * count for c in cuts], self.batch_rows):
-            names = [f"{key}/{cut}" for key, of in zip(keys[part], cuts[part], strict=True) for cut in of]
-            with phase("reward"):  # forced stops are how MRT asks what a prefix is worth
-                drawn = iter(
-                    _drawn(
-                        self,
-                        sequences[part],
-                        cuts[part],
-                        names,
-                        suffix=suffix,
-                        count=count,
-                        lengths=[length] * len(cuts[part]),
-                        seed=seed,
+
+        def draw(places: list[int]) -> list[list[list[Completion]]]:
+            found: list[list[list[Completion]]] = []
+            for block in _blocks([len(cuts[i]) * count for i in places], self.batch_rows):
+                part = places[block]
+                with phase("reward"):  # forced stops are how MRT asks what a prefix is worth
+                    drawn = iter(
+                        _drawn(
+                            self,
+                            [sequences[i] for i in part],
+                            [cuts[i] for i in part],
+                            [f"{keys[i]}/{cut}" for i in part for cut in cuts[i]],
+                            suffix=suffix,
+                            count=count,
+                            lengths=[length] * len(part),
+                            seed=seed,
+                        )
                     )
-                )
-            found += [[next(drawn) for _ in of] for of in cuts[part]]
-        return found
+                found += [[next(drawn) for _ in cuts[i]] for i in part]
+            return found
+
+        return self.ranks.spread(range(len(sequences)), draw)
 
 
 def _prefixes(

@@ -1,19 +1,23 @@
-"""Runs of the MRT trainers: one process, checkpoints, metrics that a killed run does not write twice."""
+"""Runs of the MRT trainers: checkpoints, and metrics that a killed run does not write twice.
+
+Of several processes the first alone writes; the others wait for it, and end with its error.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from alignment.health.checkpoints import newest_usable, prune, save_whole
 from alignment.health.loops import Watch
 from alignment.mrt.config import MRTTrainConfig
+from alignment.mrt.ranks import Ranks
 from alignment.mrt.updates import Updates
 from alignment.preference.job import full_disk_named
-from codegen_eval.errors import CodealignError
 from codegen_eval.files import write_whole
 from codegen_eval.jsonl import dump_row
+from codegen_eval.progress import track
 from codegen_eval.runs import RunDir, read_jsonl
 
 STATE = "state.pt"
@@ -22,61 +26,108 @@ KEPT = 2
 """Checkpoints that are kept, so that one is whole should the newest be torn."""
 
 
-def open_run(config: MRTTrainConfig, command: str) -> RunDir:
-    """The run directory; see `RunDir.open`.
+def open_run(config: MRTTrainConfig, command: str, ranks: Ranks) -> RunDir:
+    """The run directory, which the first rank holds for all; see `RunDir.open`.
+
+    Several processes are part of what makes a run: a batch is theirs together.
 
     Raises:
-        CodealignError: As `RunDir.open`, and in a launch of several processes.
+        CodealignError: As `RunDir.open`, in all ranks.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise CodealignError(
-            f"{command} runs in one process, WORLD_SIZE is {os.environ['WORLD_SIZE']}: use --accelerate "
-            "single"
+    several = {"processes": ranks.world} if ranks.world > 1 else {}
+    return ranks.led(
+        lambda: RunDir.open(
+            config.output_dir,
+            command,
+            {**config.identity(), **several},
+            overwrite=config.overwrite,
+            inputs=config.inputs(),
         )
-    return RunDir.open(
-        config.output_dir, command, config.identity(), overwrite=config.overwrite, inputs=config.inputs()
     )
 
 
-def fresh(config: MRTTrainConfig, model: Any) -> Updates:
+def fresh(config: MRTTrainConfig, model: Any, ranks: Ranks) -> Updates:
     """An optimiser that has made no update."""
     return Updates(
         model,
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup_steps,
         max_grad_norm=config.max_grad_norm,
+        ranks=ranks,
     )
 
 
-def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: Any) -> None:
-    """Writes a checkpoint.
+def made_together(
+    directory: RunDir, name: str, parts: int, make: Callable[[int], list[Any]], ranks: Ranks, title: str
+) -> list[dict[str, Any]]:
+    """The rows of `RunDir.build`: the first rank says which part is missing, and all make it together.
 
     Args:
         directory: The run directory.
-        updates: Their state.
+        name: The file's name without its ending.
+        parts: Number of pieces.
+        make: A piece's rows by its number, the same in every rank.
+        ranks: Who makes them.
+        title: Of the progress bar.
+
+    Raises:
+        CodealignError: As `RunDir.build` in the first rank, whose end ends the launch; as `make` in all.
+    """
+
+    def produce(pending: list[int]) -> Iterator[tuple[int, list[Any]]]:
+        for part in track(pending, len(pending), title):
+            ranks.told(part)
+            yield part, make(part)
+
+    target = directory.path / f"{name}.jsonl"
+    if ranks.first:
+        directory.build(name, parts, produce)
+        ranks.told(None)
+    else:
+        while (part := ranks.told(None)) is not None:
+            make(part)
+    return ranks.led(lambda: list(read_jsonl(target)))
+
+
+def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: Any) -> None:
+    """Writes a checkpoint; all ranks call it, the first writes.
+
+    Args:
+        directory: The run directory.
+        updates: Their state, the same in all ranks.
         done: Updates of all rounds, the checkpoint's number.
         watch: Of the run's health.
         more: Plain values, for `take_up` to give back.
 
     Raises:
-        CodealignError: For a full disk; the checkpoint before stays.
+        CodealignError: For a full disk, in all ranks; the checkpoint before stays.
     """
     target = directory.path / f"checkpoint-{done}"
-    with full_disk_named(directory.path), watch.saving(done) as hashes:
-        save_whole(target, lambda folder: updates.save(folder / STATE, **more), hashes=hashes)
-        prune(directory.path, KEPT)
+
+    def write(hashes: bool) -> None:
+        with full_disk_named(directory.path):
+            save_whole(target, lambda folder: updates.save(folder / STATE, **more), hashes=hashes)
+            prune(directory.path, KEPT)
+
+    with watch.saving(done) as hashes:
+        updates.ranks.led(lambda: write(hashes))
 
 
 def take_up(directory: RunDir, updates: Updates) -> dict[str, Any] | None:
-    """Loads the newest whole checkpoint and gives what was saved beside it; None where there is none."""
-    found = newest_usable(directory.path)
-    return None if found is None else updates.load(found / STATE)
+    """Loads the newest whole checkpoint and gives what was saved beside it; None where there is none.
+
+    All ranks load the one that the first found.
+    """
+    found = updates.ranks.led(lambda: newest_usable(directory.path))
+    more = None if found is None else updates.load(found / STATE)
+    updates.ranks.together()  # nobody prunes a checkpoint that another one still reads
+    return more
 
 
 def rewind(directory: RunDir, round_: int, step: int) -> None:
     """Drops rows of metrics.jsonl that come behind update `step` of a round: they will be written again.
 
-    A round without an update has not begun: all its rows go.
+    A round without an update has not begun: all its rows go. For the first rank alone.
     """
     path = directory.path / METRICS
     if not path.exists():
@@ -91,13 +142,17 @@ def rewind(directory: RunDir, round_: int, step: int) -> None:
         write_whole(path, map(dump_row, kept))
 
 
-def conclude(directory: RunDir, model: Any, tokenizer: Any, round_: int, step: int) -> None:
-    """Saves the model, whole or not at all, and finishes the run."""
+def conclude(directory: RunDir, model: Any, tokenizer: Any, round_: int, step: int, *, ranks: Ranks) -> None:
+    """Saves the model, whole or not at all, and finishes the run; the other ranks wait for the first."""
     target, part = directory.path / "model", directory.path / ".tmp.model"
-    shutil.rmtree(part, ignore_errors=True)
-    with full_disk_named(directory.path):
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    directory.finish(round=round_, step=step)
+
+    def write() -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        with full_disk_named(directory.path):
+            model.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+        directory.finish(round=round_, step=step)
+
+    ranks.led(write)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment.health.monitor import phase
 from alignment.mrt.prover import Prover
+from alignment.mrt.ranks import ALONE, Ranks
 from alignment.mrt.rl import (
     Group,
     Prefix,
@@ -53,13 +54,15 @@ class Plan:
 
 
 def policy_losses(
-    model: Any, rows: Sequence[Row], micro_rows: int, temperature: float = 1.0
+    model: Any, rows: Sequence[Row], micro_rows: int, temperature: float = 1.0, ranks: Ranks = ALONE
 ) -> Iterator[Tensor]:
     """Parts of -sum(advantage x log pi) / rows, the weights of the rows being their tokens' advantages.
 
+    Each rank makes those of its share, divided by the rows of all.
+
     `temperature` is the one that the rows were drawn with: log pi is of the distribution that was sampled.
     """
-    for part in packed(rows, micro_rows, model.device):
+    for part in packed(rows, micro_rows, model.device, ranks):
         yield -(token_logps(model, part.ids, temperature) * part.weights[:, 1:]).sum() / len(rows)
 
 
@@ -116,7 +119,10 @@ def train_steps(
         loss = None
         if rows:
             with phase("update"):
-                loss = updates.step(policy_losses(updates.model, rows, plan.micro_rows, temperature or 1.0))
+                losses = policy_losses(
+                    updates.model, rows, plan.micro_rows, temperature or 1.0, updates.ranks
+                )
+                loss = updates.step(losses)
         else:
             updates.steps += 1
         after(updates, block, groups, loss)

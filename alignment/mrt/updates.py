@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from alignment.health.monitor import phase
 from alignment.mrt.decoding import Ids
+from alignment.mrt.ranks import ALONE, Ranks
 from codegen_eval.errors import CodealignError
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ class Packed:
     order: list[int]
 
 
-def packed(rows: Sequence[Row], micro_rows: int, device: Any = "cpu") -> Iterator[Packed]:
-    """Rows of similar length, `micro_rows` at a time; padding weighs 0."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
+def packed(
+    rows: Sequence[Row], micro_rows: int, device: Any = "cpu", ranks: Ranks = ALONE
+) -> Iterator[Packed]:
+    """Rows of similar length, `micro_rows` at a time, of this rank's share of them; padding weighs 0."""
+    order = ranks.share(sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i)))
     for start in range(0, len(order), micro_rows):
         of = order[start : start + micro_rows]
         width = len(rows[of[-1]].ids)
@@ -70,8 +73,10 @@ def token_logps(model: Any, ids: Tensor, temperature: float = 1.0) -> Tensor:
     return -F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
 
 
-def imitation_losses(model: Any, rows: Sequence[Row], micro_rows: int) -> Iterator[Tensor]:
-    """Parts of the mean of -log pi over all tokens of a batch, by their weights; they add up to it.
+def imitation_losses(
+    model: Any, rows: Sequence[Row], micro_rows: int, ranks: Ranks = ALONE
+) -> Iterator[Tensor]:
+    """Parts of the mean of -log pi over all tokens of a batch, by their weights; those of all ranks add up.
 
     Raises:
         CodealignError: If no token counts.
@@ -79,17 +84,27 @@ def imitation_losses(model: Any, rows: Sequence[Row], micro_rows: int) -> Iterat
     total = sum(sum(row.weights[1:]) for row in rows)
     if not total > 0:
         raise CodealignError("no token of the batch counts in the loss")
-    for part in packed(rows, micro_rows, model.device):
+    for part in packed(rows, micro_rows, model.device, ranks):
         yield -(token_logps(model, part.ids) * part.weights[:, 1:]).sum() / total
 
 
 class Updates:
-    """A model, its optimiser and the number of updates made; `save` and `load` restore all of it."""
+    """A model, its optimiser and the number of updates made; `save` and `load` restore all of it.
+
+    Where several ranks train, each makes the losses of its share of the rows and all make the same update.
+    """
 
     def __init__(
-        self, model: Any, *, learning_rate: float, warmup_steps: int = 0, max_grad_norm: float = 1.0
+        self,
+        model: Any,
+        *,
+        learning_rate: float,
+        warmup_steps: int = 0,
+        max_grad_norm: float = 1.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model.eval()
+        self.ranks = ranks
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.max_grad_norm = max_grad_norm
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -99,7 +114,7 @@ class Updates:
         self.allows: Callable[[float, int], bool] | None = None
 
     def step(self, losses: Iterator[Tensor]) -> float:
-        """One update from losses that add up to the batch's; returns their sum.
+        """One update from losses that, those of all ranks together, add up to the batch's; returns their sum.
 
         `allows` (`health.loops.Watch.allows`), given the loss and the update's number, says whether it may be
         made; one that may not be is none, and counts.
@@ -112,6 +127,8 @@ class Updates:
             loss.backward()
             value += float(loss.detach())
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        # From here on every rank has the same loss and gradients, so that all of them decide alike.
+        value = self.ranks.add_gradients(parameters, value)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         if not self._allowed(value, norm):
             self.optimizer.zero_grad(set_to_none=True)
@@ -215,5 +232,5 @@ def finetune(
         else:
             of = [rows[place] for place in places]
             with phase("update"):
-                loss = updates.step(imitation_losses(updates.model, of, micro_rows))
+                loss = updates.step(imitation_losses(updates.model, of, micro_rows, updates.ranks))
         after(updates, loss)

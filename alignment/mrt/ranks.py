@@ -1,0 +1,175 @@
+"""Processes of one run: each draws and learns its share, all hold the same model, the first writes the files.
+
+What is drawn of a row depends on seed, key and number alone, so rows may be drawn anywhere; only a logit's
+last bits depend on the rows beside it, as with `batch_rows`. Gradients are summed, and clipping and the
+optimiser's step are then the same in every process: no wrapper of the model is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from alignment.health.monitor import phase
+from alignment.processes import check_processes, refuse_sharding
+from codegen_eval.errors import CodealignError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among those of the run.
+
+    Attributes:
+        rank: Its number.
+        world: How many there are.
+        device: Where its model lies; None for the first GPU if there is one, else the CPU.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: str | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files and speaks."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """Every `world`-th item: in a list sorted by length all ranks get as much."""
+        return list(items[self.rank :: self.world])
+
+    def spread(self, items: Sequence[T], work: Callable[[list[T]], list[U]]) -> list[U]:
+        """`work` of all items, each rank on its share; every rank gets all results, in the items' order.
+
+        Args:
+            items: The same in every rank.
+            work: Gives one result an item; it must not exchange anything itself.
+
+        Raises:
+            CodealignError: In all ranks, where one of them raised it.
+        """
+        if self.world == 1:
+            return work(list(items))
+        mine: list[U] = []
+        fault = None
+        try:
+            mine = work(self.share(items))
+        except CodealignError as error:
+            fault = str(error)
+        found: list[Any] = [None] * self.world
+        with phase("gather"):  # waiting for the others is no work of one's own
+            dist.all_gather_object(found, (mine, fault))
+        for _, fault in found:
+            if fault is not None:
+                raise CodealignError(fault)
+        return [found[i % self.world][0][i // self.world] for i in range(len(items))]
+
+    def told(self, value: T) -> T:
+        """The first rank's value, in all ranks."""
+        if self.world == 1:
+            return value
+        found = [value if self.first else None]
+        with phase("gather"):
+            dist.broadcast_object_list(found, src=0)
+        return found[0]  # type: ignore[return-value]
+
+    def led(self, work: Callable[[], T]) -> T:
+        """What `work` gives in the first rank, which alone does it; the others wait.
+
+        Raises:
+            Exception: What `work` raised; in the other ranks a CodealignError that says the same.
+        """
+        if self.world == 1:
+            return work()
+        if not self.first:
+            value, fault = self.told((None, None))
+            if fault is not None:
+                raise CodealignError(fault)
+            return value  # type: ignore[return-value]
+        try:
+            value = work()
+        except Exception as error:
+            own = isinstance(error, CodealignError)
+            self.told((None, str(error) if own else f"rank 0: {type(error).__name__}: {error}"))
+            raise
+        self.told((value, None))
+        return value
+
+    def together(self) -> None:
+        """Goes on when all ranks are here."""
+        if self.world > 1:
+            with phase("gather"):
+                dist.barrier()
+
+    def add_gradients(self, parameters: Iterable[torch.nn.Parameter], loss: float) -> float:
+        """Sums the gradients of all ranks in place; gives the sum of their losses.
+
+        A parameter that no rank has a gradient of is left without one, as in a single process: AdamW would
+        move it by its momentum.
+        """
+        if self.world == 1:
+            return loss
+        of = list(parameters)
+        if not of:
+            return loss
+        known = [float(p.grad is not None) for p in of]
+        sums = torch.tensor([loss, *known], dtype=torch.float64, device=of[0].device)
+        dist.all_reduce(sums)
+        total, *holders = sums.tolist()
+        pending = []
+        for parameter, holding in zip(of, holders, strict=True):
+            if not holding:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            pending.append(dist.all_reduce(parameter.grad, async_op=True))
+        for one in pending:
+            one.wait()
+        return float(total)
+
+    def align(self, model: Any) -> None:
+        """Gives every rank the first one's weights, whatever was drawn when they were made."""
+        if self.world > 1:
+            for parameter in model.parameters():
+                dist.broadcast(parameter.data, src=0)
+
+
+ALONE = Ranks()
+"""A single process."""
+
+
+def joined(command: str, *, cpu: bool = False) -> Ranks:
+    """Meets the other processes of this launch, over NCCL on GPUs, over gloo on CPUs.
+
+    Args:
+        command: The trainer, for messages.
+        cpu: Leave GPUs alone.
+
+    Raises:
+        CodealignError: In a launch that divides the model, and for fewer GPUs than processes on a machine.
+    """
+    refuse_sharding(command)
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        return Ranks(device="cpu" if cpu else None)
+    from accelerate import PartialState
+
+    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if not cpu and 0 < gpus < here:
+        raise CodealignError(
+            f"{command}: {here} processes on a machine with {gpus} GPU{'s' if gpus > 1 else ''}; give "
+            f"--num_processes {gpus} a machine, or --use_cpu"
+        )
+    cpu = cpu or not gpus
+    state = PartialState(cpu=cpu)
+    world, rank = int(state.num_processes), int(state.process_index)
+    check_processes(SimpleNamespace(world_size=world, process_index=rank, distributed_state=state))
+    return Ranks(rank, world, "cpu" if cpu else str(state.device))
