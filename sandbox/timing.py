@@ -19,6 +19,8 @@ from .limits import Limits
 from .program import check_entry_point, check_job
 from .verdict import SandboxError
 
+MOST_ABREAST = 16
+
 
 @dataclass(frozen=True, slots=True)
 class TimingJob:
@@ -41,7 +43,8 @@ class TimingJob:
             of the sandbox, so that little disturbs what is timed; quotients of `rounds` bear the disturbance.
         abreast: So many of the sources live at the same time and make each call one behind the other, so that
             times of one round lie milliseconds apart, not as long as all calls take; a core's speed drifts
-            less in that time. 1 lets a source make all its calls before the next one begins.
+            less in that time. 1 lets a source make all its calls before the next one begins. Each has the
+            memory of `limits`; more than 16 are refused.
     """
 
     sources: Sequence[str]
@@ -67,8 +70,8 @@ class TimingJob:
             raise ValueError(f"repeats is {self.repeats!r}; give a number >= 1")
         if not self.spread >= 0:
             raise ValueError(f"spread is {self.spread!r}; give a number >= 0")
-        if isinstance(self.abreast, bool) or not isinstance(self.abreast, int) or self.abreast < 1:
-            raise ValueError(f"abreast is {self.abreast!r}; give a number >= 1")
+        if type(self.abreast) is not int or not 1 <= self.abreast <= MOST_ABREAST:
+            raise ValueError(f"abreast is {self.abreast!r}; give a number from 1 to {MOST_ABREAST}")
         if not (0 <= self.row_seconds <= 1):
             raise ValueError(f"row_seconds is {self.row_seconds!r}; give a number in [0, 1]")
         if self.expected is not None and len(self.expected) != len(self.calls):

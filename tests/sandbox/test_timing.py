@@ -198,7 +198,15 @@ def test_what_arguments_take_to_cross_is_no_part_of_the_time(box):
 
 
 @pytest.mark.parametrize(
-    "change", [{"spread": -1}, {"spread": math.nan}, {"repeats": 0}, {"row_seconds": 2}, {"abreast": 0}]
+    "change",
+    [
+        {"spread": -1},
+        {"spread": math.nan},
+        {"repeats": 0},
+        {"row_seconds": 2},
+        {"abreast": 0},
+        {"abreast": 17},
+    ],
 )
 def test_a_job_that_cannot_be_meant_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
