@@ -90,7 +90,7 @@ class TimeJob:
                 yield from idle.end()
             for place in range(len(groups)):
                 group = groups[(place + turn) % len(groups)]
-                yield from self._round(worker, group, turn, idle if beside else None)
+                yield from self._round(worker, group, turn, idle if beside and place == 0 else None)
             if beside:
                 yield from idle.end()
         found = (self._seconds, self._failed, self._instructions, self._calibration, self.core, self.answers)
@@ -105,8 +105,7 @@ class TimeJob:
     def _calibrate(self, worker: Worker) -> Generator[None, None, Lane]:
         """Start a program that does nothing, and learn what a constant loop takes."""
         lane = Lane(worker, worker.abreast(self.abreast if self.abreast > 1 else 0), self.tries)
-        rows = 2 * len(self.calls) * len(self.sources) + 3
-        yield from lane.start(CALIBRATION, "f", self.limits, rows, self.core)
+        yield from lane.start(CALIBRATION, "f", self.limits, 2 * len(self.calls) + 3, self.core)
         nothing = wire.plain(((), {}))
         for arguments in (nothing, nothing):  # the second one finds all memory touched
             _, frames = yield from lane.row(arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from functools import cache
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -177,10 +178,12 @@ def perf_event_open(attributes: bytes, pid: int) -> int:
     return int(result)
 
 
+@cache
 def keep_freed_memory() -> None:
     """Have malloc(3) keep what is freed for the next request, as it comes to do in a process that lives long
     (its thresholds grow with what is freed, up to these): whether pages are given back and touched anew must
-    not depend on what was asked before. A C library without mallopt(3) goes on as it is.
+    not depend on what was asked before. Once a process is enough. A C library without mallopt(3) goes on as
+    it is.
     """
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:
