@@ -6,7 +6,6 @@ import enum
 import math
 import struct
 import sys
-import time
 import tracemalloc
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 
 from sandbox import codec, extras
 from sandbox.values import Drained, EnumValue, ErrorValue, NamedRecord, Record
+from tests.conftest import cpu_bound
 
 ATOMS = (
     st.none()
@@ -418,10 +418,8 @@ def colliding(number):
     ids=["set", "dict", "view", "many sets"],
 )
 def test_colliding_hashes_are_refused_in_good_time(data):
-    begin = time.process_time()
-    with pytest.raises(codec.CodecError, match="hash"):
+    with cpu_bound(3), pytest.raises(codec.CodecError, match="hash"):
         codec.decode(data)
-    assert time.process_time() - begin < 3
 
 
 def test_honest_sets_with_some_equal_hashes_cross():
@@ -463,10 +461,8 @@ FULL = codec.MAX_BYTES - 100
 def test_the_worst_answer_is_read_in_bounded_time(item):
     number = FULL // len(item)
     data = b"l" + struct.pack("<I", number) + item * number
-    begin = time.process_time()
-    with contextlib.suppress(codec.CodecError):
+    with cpu_bound(8), contextlib.suppress(codec.CodecError):
         codec.decode(data)
-    assert time.process_time() - begin < 8
 
 
 def test_arguments_cross_plain_or_declared():

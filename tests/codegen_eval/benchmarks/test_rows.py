@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from codegen_eval.benchmarks.rows import Row, collect, file_rows, read_rows, with_prelude
 from codegen_eval.errors import CodealignError
 from codegen_eval.records import Problem
+from tests.conftest import cpu_bound
 
 ROWS = [{"id": 1, "text": "ä", "list": [1, 2]}, {"id": 2, "text": "", "list": None}]
 KNOWN = ("test", "train")
@@ -132,10 +132,8 @@ def test_whole_numbers_of_more_digits_than_python_reads_are_read_up_to_a_bound()
     assert row.parse("7" * 29_000, "x") == 7 * (10**29_000 // 9)
     (value,) = row.parse("[-1" + "0" * 20_000 + "]", "x")
     assert value == -(10**20_000)
-    start = time.process_time()
-    with pytest.raises(CodealignError, match="a number of 5000000 digits"):
+    with cpu_bound(2), pytest.raises(CodealignError, match="a number of 5000000 digits"):
         row.parse("9" * 5_000_000, "x")
-    assert time.process_time() - start < 2
     with pytest.raises(CodealignError, match="nested too deeply"):
         row.parse("[" * 200_000, "x")
 
@@ -175,7 +173,6 @@ def test_a_prelude_comes_first_but_for_future_imports(source: str, whole: str) -
 
 
 def test_a_prelude_before_a_hostile_program_takes_linear_time() -> None:
-    start = time.process_time()
-    for text in (" \n" * 500_000, "#" * 10**6, " " * 10**6, "from __future__ import a\n" * 40_000 + "("):
-        assert with_prelude("P", text).count("P\n") == 1
-    assert time.process_time() - start < 5
+    with cpu_bound(5):
+        for text in (" \n" * 500_000, "#" * 10**6, " " * 10**6, "from __future__ import a\n" * 40_000 + "("):
+            assert with_prelude("P", text).count("P\n") == 1
