@@ -43,8 +43,7 @@ $(DEEPSPEED)/.stamp: $(SETUP)
 
 test-distributed: $(DISTRIBUTED)/.stamp ## several processes and hosts: launches, DeepSpeed, hangs, two hosts, Ray; half an hour
 	@OMP_NUM_THREADS=1 $(DISTRIBUTED)/bin/python -m pytest -o addopts="--import-mode=importlib --strict-markers -ra" \
-		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment/launch \
-		tests/alignment/health tests/alignment/onpolicy -k "not preference_trainers" $(ARGS)
+		-m distributed tests/sandbox/executors tests/codegen_eval/datajob tests/alignment -k "not preference_trainers" $(ARGS)
 
 $(DISTRIBUTED)/.stamp: pyproject.toml constraints.txt
 	@test -x $(DISTRIBUTED)/bin/python || $${PYTHON:-python3} -m venv $(DISTRIBUTED)

@@ -4,8 +4,8 @@
 
 `form` says how progress enters: bonus, mixed, termination, or outcome for the comparison, see
 alignment/mrt/rl.py. `output_dir` is a run directory: metrics.jsonl, checkpoint, `model/`. Killed anywhere,
-the same command goes on to the same weights. Several processes (`--accelerate ddp`) draw and learn shares of
-the same steps; `alignment.mrt.rewards` is the same as a reward for other trainers.
+the same command goes on to the same weights. Several processes (`--accelerate ddp`, `zero2`, `zero3`) draw
+and learn shares of the same steps; `alignment.mrt.rewards` is the same as a reward for other trainers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> RunDir:
     """Trains, or goes on training, and saves the model.
 
     Raises:
-        CodealignError: For options, data or models that cannot be used, and a launch that divides the model.
+        CodealignError: For options, data or models that cannot be used, and a launch under FSDP.
     """
     config = MRTRLConfig.parse(argv, prog="alignment.mrt_rl", description=DESCRIPTION)
     from alignment.mrt.rl import StepOptions
@@ -81,7 +81,8 @@ def run(argv: Sequence[str]) -> RunDir:
     if directory.finished:
         return directory
     model, tokenizer = load_policy(config, ranks)
-    prover, updates = prover_of(config, model, tokenizer, ranks), fresh(config, model, ranks)
+    updates = fresh(config, model, ranks)
+    prover = prover_of(config, updates, tokenizer)
     block: list[Prefix] = []
     more = take_up(directory, updates)
     if more is not None:
@@ -101,7 +102,7 @@ def run(argv: Sequence[str]) -> RunDir:
             after=_after(config, directory, watch),
             passes_over=watch.passes_over,
         )
-    conclude(directory, model, tokenizer, 0, updates.steps, ranks=ranks)
+    conclude(directory, updates, tokenizer, 0, updates.steps)
     return directory
 
 

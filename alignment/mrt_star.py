@@ -5,7 +5,8 @@
 Each round samples traces of every question, measures J behind each prefix by forced stops, keeps one trace of
 a question at most and fine-tunes on it. `output_dir` is a run directory: rows-NNN.jsonl (what each round
 kept), metrics.jsonl, `model/`. Killed anywhere, the same command goes on to the same weights. Several
-processes (`--accelerate ddp`) draw shares of the same traces, and each adds its own to an update.
+processes (`--accelerate ddp`, `zero2`, `zero3`) draw shares of the same traces, and each adds its own to an
+update.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def run(argv: Sequence[str]) -> RunDir:
     """Trains, or goes on training, and saves the model.
 
     Raises:
-        CodealignError: For options, data or models that cannot be used, a launch that divides the model, or
-            a round that keeps nothing.
+        CodealignError: For options, data or models that cannot be used, a launch under FSDP, or a round
+            that keeps nothing.
     """
     config = MRTStarConfig.parse(argv, prog="alignment.mrt_star", description=DESCRIPTION)
     options = _options(config)
@@ -83,10 +84,11 @@ def run(argv: Sequence[str]) -> RunDir:
     with watching(directory.path, health, rank=ranks.rank, world=ranks.world) as watch:
         for number in range(first, config.rounds):
             _round(config, options, directory, updates, tokenizer, questions, number, recent, watch)
-            updates, recent = fresh(config, model, ranks), []
+            updates.restart()
+            recent = []
             done = (number + 1) * config.max_steps
             save(directory, updates, done, watch, round=number + 1, recent=[])
-    conclude(directory, model, tokenizer, config.rounds, 0, ranks=ranks)
+    conclude(directory, updates, tokenizer, config.rounds, 0)
     return directory
 
 
@@ -121,7 +123,7 @@ def _round(
     from alignment.mrt.updates import finetune
 
     ranks = updates.ranks
-    prover = prover_of(config, updates.model, tokenizer, ranks)
+    prover = prover_of(config, updates, tokenizer)
     size = config.questions_at_once
     parts = [questions[i : i + size] for i in range(0, len(questions), size)]
     seed = config.seed + 1_000_003 * number

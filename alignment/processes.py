@@ -50,7 +50,7 @@ def launch_flags(given: Mapping[str, Any], known: Container[str], *, gpus: int |
     if _true(str(given.get("use_cpu", ""))) and "LOCAL_RANK" in os.environ:
         # Accelerate would say "cpu:1", to which torch.load moves nothing: no checkpoint could be used.
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-    if not _true(os.environ.get("ACCELERATE_USE_DEEPSPEED", "")):
+    if not launched_with("DEEPSPEED"):
         return []
     if not _true(str(given.get("use_cpu", ""))):
         if gpus is None:
@@ -59,13 +59,17 @@ def launch_flags(given: Mapping[str, Any], known: Container[str], *, gpus: int |
             gpus = torch.cuda.device_count()
         if gpus:
             return []
-    _deepspeed_on_cpu(os.environ)
+    deepspeed_on_cpu(os.environ)
     wanted = {"use_cpu": "false", "ddp_backend": "gloo", "dataloader_pin_memory": "false"}
     return [word for key, value in wanted.items() if key in known for word in (f"--{key}", value)]
 
 
-def _deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
-    """Tells DeepSpeed and Accelerate that there is a CPU only; before either of them is first used."""
+def deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
+    """Tells DeepSpeed and Accelerate that there is a CPU only; before either of them is first used.
+
+    Raises:
+        CodealignError: Without DeepSpeed.
+    """
     environment["DS_ACCELERATOR"] = "cpu"
     environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
     environment["CUDA_VISIBLE_DEVICES"] = ""
@@ -79,6 +83,11 @@ def _deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
         ) from None
 
 
+def launched_with(name: str) -> bool:
+    """Whether Accelerate's launcher was asked for `DEEPSPEED` or `FSDP`."""
+    return _true(os.environ.get(f"ACCELERATE_USE_{name}", ""))
+
+
 def refuse_sharding(command: str) -> None:
     """Refuses a launch that divides the model, for trainers whose every process holds the whole of it.
 
@@ -86,7 +95,7 @@ def refuse_sharding(command: str) -> None:
         CodealignError: Under DeepSpeed and FSDP.
     """
     for name in ("DEEPSPEED", "FSDP"):
-        if _true(os.environ.get(f"ACCELERATE_USE_{name}", "")):
+        if launched_with(name):
             raise CodealignError(
                 f"{command} needs the whole model in each process, so {name} does not fit: launch it with "
                 "--accelerate single or ddp"

@@ -71,7 +71,7 @@ def thinking(name: str, figures: tuple[str, ...], *options: str, without: tuple[
     """A trainer of MRT on the embedded task, from a model that is right now and then."""
     words = ("--max_thinking_length", "40", "--use_cpu", *options)
     recipe = f"episodes/{name.replace('_', '-')}.yaml"
-    return Method(f"alignment.{name}", recipe, "episodes", words, figures, ZERO, THINKER, without)
+    return Method(f"alignment.{name}", recipe, "episodes", words, figures, model=THINKER, without=without)
 
 
 METHODS: dict[str, Method] = {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alignment.mrt.prover import Prover
     from alignment.mrt.ranks import Ranks
     from alignment.mrt.traces import Question, Style
+    from alignment.mrt.updates import Updates
 
 HEALTH = HealthOptions()
 EPISODES = "episodes"
@@ -180,8 +181,8 @@ def load_policy(config: MRTTrainConfig, ranks: Ranks) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def prover_of(config: MRTTrainConfig, model: Any, tokenizer: Any, ranks: Ranks) -> Prover:
-    """The prover over a policy, which all ranks ask together.
+def prover_of(config: MRTTrainConfig, updates: Updates, tokenizer: Any) -> Prover:
+    """The prover over the policy that is trained, which all ranks ask together.
 
     Raises:
         CodealignError: For a tokenizer without an end token.
@@ -191,9 +192,16 @@ def prover_of(config: MRTTrainConfig, model: Any, tokenizer: Any, ranks: Ranks) 
 
     if tokenizer.eos_token_id is None:
         raise CodealignError(f"the tokenizer of {config.model_name_or_path} has no end token")
+    model = updates.module
     ends = model.generation_config.eos_token_id
     known = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
     decoder = Decoder(
-        model, frozenset(map(int, known)), config.temperature, config.top_p, config.batch_rows, ranks
+        model,
+        frozenset(map(int, known)),
+        config.temperature,
+        config.top_p,
+        config.batch_rows,
+        updates.ranks,
+        updates.whole,
     )
     return Prover(decoder, tokenizer, style_of(config), config.max_thinking_length, config.max_answer_length)

@@ -8,7 +8,8 @@ go in and come out: text is never made into tokens again. The loop is that of `c
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class Decoder:
             in its last bits: the number is part of what makes a run.
         ranks: The processes that draw together: each draws its share of the contexts, all get everything.
             They must ask for the same, so a decoder that stands in one of them alone takes `ALONE`.
+        whole: Entered around every call: within, a model that is divided over the ranks is whole.
     """
 
     model: Any
@@ -56,6 +58,7 @@ class Decoder:
     top_p: float = 1.0
     batch_rows: int = 512
     ranks: Ranks = ALONE
+    whole: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0) or not 0 < self.top_p <= 1:
@@ -109,7 +112,8 @@ class Decoder:
                     )
             return found
 
-        return self.ranks.spread(range(len(contexts)), draw)
+        with self.whole():
+            return self.ranks.spread(range(len(contexts)), draw)
 
     def behind(
         self,
@@ -159,7 +163,8 @@ class Decoder:
                 found += [[next(drawn) for _ in cuts[i]] for i in part]
             return found
 
-        return self.ranks.spread(range(len(sequences)), draw)
+        with self.whole():
+            return self.ranks.spread(range(len(sequences)), draw)
 
 
 def _prefixes(

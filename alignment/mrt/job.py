@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from alignment.health.checkpoints import newest_usable, prune, save_whole
+from alignment.health.checkpoints import begin, finish, newest_usable, prune
 from alignment.health.loops import Watch
 from alignment.mrt.config import MRTTrainConfig
 from alignment.mrt.ranks import Ranks
@@ -20,7 +21,6 @@ from codegen_eval.jsonl import dump_row
 from codegen_eval.progress import track
 from codegen_eval.runs import RunDir, read_jsonl
 
-STATE = "state.pt"
 METRICS = "metrics.jsonl"
 KEPT = 2
 """Checkpoints that are kept, so that one is whole should the newest be torn."""
@@ -90,11 +90,11 @@ def made_together(
 
 
 def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: Any) -> None:
-    """Writes a checkpoint; all ranks call it, the first writes.
+    """Writes a checkpoint; all ranks call it.
 
     Args:
         directory: The run directory.
-        updates: Their state, the same in all ranks.
+        updates: Their state.
         done: Updates of all rounds, the checkpoint's number.
         watch: Of the run's health.
         more: Plain values, for `take_up` to give back.
@@ -102,15 +102,26 @@ def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: A
     Raises:
         CodealignError: For a full disk, in all ranks; the checkpoint before stays.
     """
-    target = directory.path / f"checkpoint-{done}"
+    target, ranks = directory.path / f"checkpoint-{done}", updates.ranks
 
-    def write(hashes: bool) -> None:
+    def write(part: Path) -> None:
         with full_disk_named(directory.path):
-            save_whole(target, lambda folder: updates.save(folder / STATE, **more), hashes=hashes)
+            updates.save(part, **more)
+
+    def seal(hashes: bool) -> None:
+        with full_disk_named(directory.path):
+            finish(target, hashes=hashes)
             prune(directory.path, KEPT)
 
     with watch.saving(done) as hashes:
-        updates.ranks.led(lambda: write(hashes))
+        part = ranks.led(lambda: begin(target))
+        try:
+            ranks.each(lambda: write(part))
+            ranks.led(lambda: seal(hashes))
+        except BaseException:
+            # A full disk must not be kept full by the half that was written.
+            shutil.rmtree(part, ignore_errors=True)
+            raise
 
 
 def take_up(directory: RunDir, updates: Updates) -> dict[str, Any] | None:
@@ -119,7 +130,7 @@ def take_up(directory: RunDir, updates: Updates) -> dict[str, Any] | None:
     All ranks load the one that the first found.
     """
     found = updates.ranks.led(lambda: newest_usable(directory.path))
-    more = None if found is None else updates.load(found / STATE)
+    more = None if found is None else updates.load(found)
     updates.ranks.together()  # nobody prunes a checkpoint that another one still reads
     return more
 
@@ -142,17 +153,18 @@ def rewind(directory: RunDir, round_: int, step: int) -> None:
         write_whole(path, map(dump_row, kept))
 
 
-def conclude(directory: RunDir, model: Any, tokenizer: Any, round_: int, step: int, *, ranks: Ranks) -> None:
+def conclude(directory: RunDir, updates: Updates, tokenizer: Any, round_: int, step: int) -> None:
     """Saves the model, whole or not at all, and finishes the run; the other ranks wait for the first."""
     target, part = directory.path / "model", directory.path / ".tmp.model"
 
     def write() -> None:
         shutil.rmtree(part, ignore_errors=True)
         with full_disk_named(directory.path):
-            model.save_pretrained(part)
+            updates.module.save_pretrained(part)
             tokenizer.save_pretrained(part)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
         directory.finish(round=round_, step=step)
 
-    ranks.led(write)
+    with updates.whole():
+        updates.ranks.led(write)

@@ -2,7 +2,8 @@
 
 What is drawn of a row depends on seed, key and number alone, so rows may be drawn anywhere; only a logit's
 last bits depend on the rows beside it, as with `batch_rows`. Gradients are summed, and clipping and the
-optimiser's step are then the same in every process: no wrapper of the model is needed.
+optimiser's step are then the same in every process: no wrapper of the model is needed. Under ZeRO the model
+is divided by DeepSpeed (alignment/engines.py), drawing is the same.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from alignment.engines import dividing
 from alignment.health.monitor import phase
-from alignment.processes import check_processes, refuse_sharding
+from alignment.processes import check_processes, launched_with, refuse_sharding
 from codegen_eval.errors import CodealignError
 
 T = TypeVar("T")
@@ -32,11 +34,13 @@ class Ranks:
         rank: Its number.
         world: How many there are.
         device: Where its model lies; None for the first GPU if there is one, else the CPU.
+        zero: Under ZeRO, the Accelerator that divides the model; else None.
     """
 
     rank: int = 0
     world: int = 1
     device: str | None = None
+    zero: Any = None
 
     @property
     def first(self) -> bool:
@@ -59,10 +63,20 @@ class Ranks:
         """
         if self.world == 1:
             return work(list(items))
-        mine: list[U] = []
-        fault = None
+        found = self.each(lambda: work(self.share(items)))
+        return [found[i % self.world][i // self.world] for i in range(len(items))]
+
+    def each(self, work: Callable[[], T]) -> list[T]:
+        """What `work` gives in every rank, in their order; every rank gets all of it.
+
+        Raises:
+            CodealignError: In all ranks, where one of them raised it.
+        """
+        if self.world == 1:
+            return [work()]
+        mine, fault = None, None
         try:
-            mine = work(self.share(items))
+            mine = work()
         except CodealignError as error:
             fault = str(error)
         found: list[Any] = [None] * self.world
@@ -71,7 +85,7 @@ class Ranks:
         for _, fault in found:
             if fault is not None:
                 raise CodealignError(fault)
-        return [found[i % self.world][0][i // self.world] for i in range(len(items))]
+        return [value for value, _ in found]
 
     def told(self, value: T) -> T:
         """The first rank's value, in all ranks."""
@@ -110,23 +124,27 @@ class Ranks:
             with phase("gather"):
                 dist.barrier()
 
-    def add_gradients(self, parameters: Iterable[torch.nn.Parameter], loss: float) -> float:
-        """Sums the gradients of all ranks in place; gives the sum of their losses.
+    def total(self, value: float, device: Any) -> float:
+        """The sum of all ranks' values, the same in each; exchanged on `device`."""
+        if self.world == 1:
+            return value
+        found = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(found)
+        return float(found)
+
+    def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Sums the gradients of all ranks in place.
 
         A parameter that no rank has a gradient of is left without one, as in a single process: AdamW would
         move it by its momentum.
         """
-        if self.world == 1:
-            return loss
         of = list(parameters)
-        if not of:
-            return loss
-        known = [float(p.grad is not None) for p in of]
-        sums = torch.tensor([loss, *known], dtype=torch.float64, device=of[0].device)
-        dist.all_reduce(sums)
-        total, *holders = sums.tolist()
+        if self.world == 1 or not of:
+            return
+        holders = torch.tensor([p.grad is not None for p in of], dtype=torch.uint8, device=of[0].device)
+        dist.all_reduce(holders, dist.ReduceOp.MAX)
         pending = []
-        for parameter, holding in zip(of, holders, strict=True):
+        for parameter, holding in zip(of, holders.tolist(), strict=True):
             if not holding:
                 continue
             if parameter.grad is None:
@@ -134,7 +152,6 @@ class Ranks:
             pending.append(dist.all_reduce(parameter.grad, async_op=True))
         for one in pending:
             one.wait()
-        return float(total)
 
     def align(self, model: Any) -> None:
         """Gives every rank the first one's weights, whatever was drawn when they were made."""
@@ -155,11 +172,14 @@ def joined(command: str, *, cpu: bool = False) -> Ranks:
         cpu: Leave GPUs alone.
 
     Raises:
-        CodealignError: In a launch that divides the model, and for fewer GPUs than processes on a machine.
+        CodealignError: Under FSDP, for a DeepSpeed configuration that cannot be used, and for fewer GPUs than
+            processes on a machine.
     """
-    refuse_sharding(command)
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
-        return Ranks(device="cpu" if cpu else None)
+    zero = launched_with("DEEPSPEED")
+    if not zero:
+        refuse_sharding(command)
+        if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+            return Ranks(device="cpu" if cpu else None)
     from accelerate import PartialState
 
     gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
@@ -169,7 +189,8 @@ def joined(command: str, *, cpu: bool = False) -> Ranks:
             f"--num_processes {gpus} a machine, or --use_cpu"
         )
     cpu = cpu or not gpus
+    accelerator = dividing(command, cpu=cpu) if zero else None
     state = PartialState(cpu=cpu)
     world, rank = int(state.num_processes), int(state.process_index)
     check_processes(SimpleNamespace(world_size=world, process_index=rank, distributed_state=state))
-    return Ranks(rank, world, "cpu" if cpu else str(state.device))
+    return Ranks(rank, world, "cpu" if cpu else str(state.device), accelerator)

@@ -6,9 +6,9 @@ older than the one that thinks on; nothing of the older policy but its text is k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alignment.health.monitor import phase
 from alignment.mrt.prover import Prover
@@ -23,11 +23,8 @@ from alignment.mrt.rl import (
     training_rows,
 )
 from alignment.mrt.traces import Question
-from alignment.mrt.updates import Row, Updates, packed, token_logps
+from alignment.mrt.updates import Loss, Row, Updates, packed, weighted_losses
 from codegen_eval.errors import CodealignError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +52,14 @@ class Plan:
 
 def policy_losses(
     model: Any, rows: Sequence[Row], micro_rows: int, temperature: float = 1.0, ranks: Ranks = ALONE
-) -> Iterator[Tensor]:
+) -> list[Loss]:
     """Parts of -sum(advantage x log pi) / rows, the weights of the rows being their tokens' advantages.
 
     Each rank makes those of its share, divided by the rows of all.
 
     `temperature` is the one that the rows were drawn with: log pi is of the distribution that was sampled.
     """
-    for part in packed(rows, micro_rows, model.device, ranks):
-        yield -(token_logps(model, part.ids, temperature) * part.weights[:, 1:]).sum() / len(rows)
+    return weighted_losses(model, packed(rows, micro_rows, model.device, ranks), len(rows), temperature)
 
 
 def train_steps(

@@ -6,21 +6,31 @@ Dropout stays off, so that an update depends on weights, rows and optimiser stat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from alignment.engines import Stepping, Zero, trained
 from alignment.health.monitor import phase
 from alignment.mrt.decoding import Ids
 from alignment.mrt.ranks import ALONE, Ranks
+from alignment.mrt.summing import Summing
 from codegen_eval.errors import CodealignError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+STATE = "state.pt"
+"""Of a checkpoint's files the one that all ranks read."""
+
+Loss = Callable[[], "Tensor"]
+"""Part of an update's loss, with gradient; computed when called, so that one graph is there at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +60,17 @@ class Packed:
 def packed(
     rows: Sequence[Row], micro_rows: int, device: Any = "cpu", ranks: Ranks = ALONE
 ) -> Iterator[Packed]:
-    """Rows of similar length, `micro_rows` at a time, of this rank's share of them; padding weighs 0."""
+    """Rows of similar length, `micro_rows` at a time, of this rank's share of them; padding weighs 0.
+
+    Where the model is divided all ranks pass the same number of parts: one without a row left passes padding.
+    """
     order = ranks.share(sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i)))
-    for start in range(0, len(order), micro_rows):
+    most = math.ceil(len(rows) / ranks.world) if ranks.zero else len(order)
+    for start in range(0, most, micro_rows):
         of = order[start : start + micro_rows]
-        width = len(rows[of[-1]].ids)
-        ids = torch.zeros((len(of), width), dtype=torch.long)
-        weights = torch.zeros((len(of), width))
+        width = len(rows[of[-1]].ids) if of else 2
+        ids = torch.zeros((len(of) or 1, width), dtype=torch.long)
+        weights = torch.zeros(ids.shape)
         for i, place in enumerate(of):
             row = rows[place]
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
@@ -73,9 +87,7 @@ def token_logps(model: Any, ids: Tensor, temperature: float = 1.0) -> Tensor:
     return -F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
 
 
-def imitation_losses(
-    model: Any, rows: Sequence[Row], micro_rows: int, ranks: Ranks = ALONE
-) -> Iterator[Tensor]:
+def imitation_losses(model: Any, rows: Sequence[Row], micro_rows: int, ranks: Ranks = ALONE) -> list[Loss]:
     """Parts of the mean of -log pi over all tokens of a batch, by their weights; those of all ranks add up.
 
     Raises:
@@ -84,14 +96,29 @@ def imitation_losses(
     total = sum(sum(row.weights[1:]) for row in rows)
     if not total > 0:
         raise CodealignError("no token of the batch counts in the loss")
-    for part in packed(rows, micro_rows, model.device, ranks):
-        yield -(token_logps(model, part.ids) * part.weights[:, 1:]).sum() / total
+    return weighted_losses(model, packed(rows, micro_rows, model.device, ranks), total)
+
+
+def weighted_losses(
+    model: Any, parts: Iterable[Packed], divisor: float, temperature: float = 1.0
+) -> list[Loss]:
+    """For each part -sum(weight x log pi) / divisor, computed when it is called."""
+
+    def loss(part: Packed) -> Tensor:
+        return -(token_logps(model, part.ids, temperature) * part.weights[:, 1:]).sum() / divisor
+
+    return [partial(loss, part) for part in parts]
 
 
 class Updates:
     """A model, its optimiser and the number of updates made; `save` and `load` restore all of it.
 
     Where several ranks train, each makes the losses of its share of the rows and all make the same update.
+
+    Attributes:
+        model: For passes with gradients.
+        steps: Updates made.
+        allows: Whether an update may be made (`health.loops.Watch.allows`); None for every finite one.
     """
 
     def __init__(
@@ -103,41 +130,57 @@ class Updates:
         max_grad_norm: float = 1.0,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.model = model.eval()
-        self.ranks = ranks
+        self.module, self.ranks = model.eval(), ranks
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.max_grad_norm = max_grad_norm
-        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(trained(model).values(), lr=learning_rate, weight_decay=0.0)
+        self.stepping: Stepping = (
+            Summing(model, optimizer, ranks)
+            if ranks.zero is None
+            else Zero(model, optimizer, ranks.zero, rows=1)
+        )
+        self.model = self.stepping.model
+        self.model.eval()
         self.steps = 0
         self.allows: Callable[[float, int], bool] | None = None
 
-    def step(self, losses: Iterator[Tensor]) -> float:
+    @property
+    def optimizer(self) -> Any:
+        """Has `param_groups` and `state`."""
+        return self.stepping.optimizer
+
+    def restart(self) -> None:
+        """Forgets the optimiser's state and the updates made; the weights stay."""
+        self.optimizer.state.clear()
+        self.steps = 0
+
+    def step(self, losses: Sequence[Loss]) -> float:
         """One update from losses that, those of all ranks together, add up to the batch's; returns their sum.
 
-        `allows` (`health.loops.Watch.allows`), given the loss and the update's number, says whether it may be
-        made; one that may not be is none, and counts.
+        `allows`, given the loss and the update's number, says whether it may be made; one that may not be is
+        none, and counts.
 
         Raises:
             CodealignError: If the loss is not finite and nobody was asked; the weights are then as they were.
         """
         value = 0.0
-        for loss in losses:
-            loss.backward()
+        # DeepSpeed takes the mean over processes.
+        scale = self.ranks.world if self.stepping.divided else 1
+        for place, part in enumerate(losses, 1):
+            with self.stepping.accumulating(last=place == len(losses)):
+                loss = part()
+                self.stepping.backward(loss * scale)
             value += float(loss.detach())
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         # From here on every rank has the same loss and gradients, so that all of them decide alike.
-        value = self.ranks.add_gradients(parameters, value)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
+        value = self.ranks.total(value, self.module.device)
+        norm = self.stepping.clip(self.max_grad_norm)
         if not self._allowed(value, norm):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.stepping.drop()
             self.steps += 1
             return value
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * min(1.0, (self.steps + 1) / (self.warmup_steps + 1))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.stepping.step()
         self.steps += 1
         return value
 
@@ -146,41 +189,57 @@ class Updates:
         if self.allows is not None:
             return self.allows(value if finite else math.nan, self.steps + 1)
         if not finite:
-            self.optimizer.zero_grad(set_to_none=True)
+            self.stepping.drop()
             raise CodealignError(
                 f"the loss became {value} (norm of the gradient {norm}) after {self.steps} updates; lower "
                 "the learning rate"
             )
         return True
 
-    def save(self, path: Path, **more: Any) -> None:
-        """Writes trained weights, optimiser, number of updates and `more`, into a folder not yet whole."""
-        weights = dict(self.model.named_parameters())
-        state = {
-            "weights": {name: weights[name].detach() for name in self.names},
-            "optimizer": self.optimizer.state_dict(),
-            "steps": self.steps,
-            "more": more,
-        }
-        torch.save(state, path)
+    def whole(self) -> AbstractContextManager[None]:
+        """Within, `module` has its whole weights and may be called by this rank alone. All ranks enter it."""
+        return self.stepping.whole(self.module)
 
-    def load(self, path: Path) -> dict[str, Any]:
-        """Takes up what `save` wrote; gives its `more`.
+    def save(self, folder: Path, **more: Any) -> None:
+        """Writes trained weights, optimiser, number of updates and `more`, into a folder not yet whole.
+
+        All ranks call it; the first writes all but what is divided.
+        """
+        weights, optimizer = self.stepping.weights(), self.stepping.state_dict()
+        if self.stepping.divided:
+            torch.save(optimizer, folder / _share(self.ranks))
+        if self.ranks.first:
+            state = {"weights": weights, "steps": self.steps, "more": more}
+            if not self.stepping.divided:
+                state["optimizer"] = optimizer
+            torch.save(state, folder / STATE)
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Takes up what `save` wrote; gives its `more`. All ranks call it.
 
         Raises:
-            CodealignError: For a file of another model.
+            CodealignError: For a checkpoint of another model or of another division.
         """
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.model.device)
-        if sorted(state["weights"]) != sorted(self.names):
-            raise CodealignError(f"{path} was saved of another model; start anew with --overwrite")
-        weights = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, value in state["weights"].items():
-                weights[name].copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
+        share, divided = folder / _share(self.ranks), self.stepping.divided
+        if share.exists() != divided:
+            raise CodealignError(
+                f"{folder} was written {'without' if divided else 'under'} ZeRO, which divides the optimiser "
+                "over processes: go on with the launch configuration of before"
+            )
+        # A divided model takes one weight after the other to its device.
+        device = "cpu" if divided else self.module.device
+        state: dict[str, Any] = torch.load(folder / STATE, weights_only=True, map_location=device)
+        self.stepping.load_weights(state["weights"])
+        self.stepping.load_state_dict(
+            torch.load(share, weights_only=True, map_location="cpu") if divided else state["optimizer"]
+        )
         self.steps = int(state["steps"])
         more: dict[str, Any] = state["more"]
         return more
+
+
+def _share(ranks: Ranks) -> str:
+    return f"optimizer-{ranks.rank}.pt"
 
 
 def epoch_batches(rows: int, batch: int, steps: int, seed: int) -> list[list[int]]:

@@ -128,36 +128,3 @@ def read(path: Path, process: int, *, divided: bool) -> Saved:
     optimizer = torch.load(own, weights_only=True, map_location="cpu") if divided else common["optimizer"]
     state, figures = (json.loads((path / name).read_text()) for name in (STATE, f"figures-{process}.json"))
     return Saved(load_file(path / WEIGHTS), optimizer, common["schedule"], state, figures)
-
-
-def load_weights(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
-    """Copies weights into the trained parameters of the same names.
-
-    Args:
-        own: Of `trained`.
-        weights: Of a checkpoint.
-
-    Raises:
-        CodealignError: If names or shapes differ: another model or critic wrote them.
-    """
-    check_names(own, weights)
-    with torch.no_grad():
-        for name, parameter in own.items():
-            if parameter.shape != weights[name].shape:
-                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
-            parameter.copy_(weights[name])
-
-
-def check_names(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
-    """Raises CodealignError if another model or critic wrote the weights."""
-    if own.keys() != weights.keys():
-        odd = sorted(own.keys() ^ weights.keys())
-        raise CodealignError(
-            f"the checkpoint has other weights than this model ({', '.join(odd[:3])} and so on): start anew "
-            "with --overwrite"
-        )
-
-
-def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that training changes, by name."""
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}

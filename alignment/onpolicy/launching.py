@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from alignment.compat import next_accelerator, plain_loading
+from alignment.engines import Engine, Plain, Zero, check_zero
 from alignment.onpolicy.options import OnPolicyConfig
 from alignment.onpolicy.policy import ActorCritic
 from codegen_eval.errors import CodealignError, unknown
@@ -54,7 +55,7 @@ def accelerator_for(config: OnPolicyConfig, folder: Path | None) -> Any:
     )
     kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
     if kind == "DEEPSPEED":
-        check_zero(accelerator.state.deepspeed_plugin.deepspeed_config)
+        check_zero(accelerator.state.deepspeed_plugin.deepspeed_config, "on-policy training")
         plain_loading()
     elif kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
         raise CodealignError(
@@ -65,35 +66,6 @@ def accelerator_for(config: OnPolicyConfig, folder: Path | None) -> Any:
         plain = {k: v for k, v in vars(config).items() if isinstance(v, int | float | str | bool)}
         accelerator.init_trackers("codealign", plain)
     return accelerator
-
-
-def check_zero(settings: Mapping[str, Any]) -> None:
-    """Refuses what the trainer cannot do with a DeepSpeed configuration.
-
-    Raises:
-        CodealignError: With what to take instead.
-    """
-    zero = settings.get("zero_optimization", {})
-    if not zero.get("stage"):
-        raise CodealignError(
-            "on-policy training takes DeepSpeed for ZeRO 1 to 3 alone, and stage 0 was asked for: take "
-            "--accelerate ddp"
-        )
-    if settings.get("fp16", {}).get("enabled") is True:
-        raise CodealignError(
-            "on-policy training has no fp16: take it out of the launch configuration, and set bf16 true"
-        )
-    for name in ("optimizer", "scheduler"):
-        if name in settings:
-            raise CodealignError(
-                f"the DeepSpeed configuration has a section {name}, which is the recipe's: take it out"
-            )
-    for what in ("optimizer", "param"):
-        if (zero.get(f"offload_{what}") or {}).get("device", "none") != "none":
-            raise CodealignError(
-                f"on-policy training does not offload (offload_{what}_device): DeepSpeed would put another "
-                "optimiser in the place of ours; take --accelerate zero3, or adapters (use_peft)"
-            )
 
 
 def optimizer_for(module: ActorCritic, config: OnPolicyConfig, value_rate: float | None) -> Any:
@@ -137,3 +109,11 @@ def schedule_for(optimizer: Any, config: OnPolicyConfig) -> Any:
     if config.warmup_steps and name == "constant":
         raise CodealignError("warmup_steps does nothing in the schedule constant: take constant_with_warmup")
     return get_scheduler(name, optimizer, config.warmup_steps, config.max_steps)
+
+
+def engine_for(module: ActorCritic, optimizer: Any, accelerator: Any, config: OnPolicyConfig) -> Engine:
+    """The engine of this launch."""
+    if getattr(accelerator.state, "deepspeed_plugin", None) is None:
+        return Plain(module, optimizer, accelerator)
+    rows = config.per_device_train_batch_size
+    return Zero(module, optimizer, accelerator, rows=rows, bf16=config.bf16)

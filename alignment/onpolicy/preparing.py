@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignment.engines import Engine
 from alignment.health.monitor import phase
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience, answers_tokens
 from alignment.onpolicy.collect import Rollout
-from alignment.onpolicy.engines import Engine
 from alignment.onpolicy.health import Tally
 from alignment.onpolicy.importance import importance_weights
 from alignment.onpolicy.policy import ActorCritic, Reference

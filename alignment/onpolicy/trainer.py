@@ -24,9 +24,8 @@ from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience
 from alignment.onpolicy.building import without_dropout
 from alignment.onpolicy.collect import Rollout, collect
-from alignment.onpolicy.engines import engine_for
 from alignment.onpolicy.kl_control import AdaptiveKL, FixedKL, KLController
-from alignment.onpolicy.launching import accelerator_for, optimizer_for, schedule_for
+from alignment.onpolicy.launching import accelerator_for, engine_for, optimizer_for, schedule_for
 from alignment.onpolicy.options import OnPolicyConfig, check_batch, check_numbers
 from alignment.onpolicy.policy import ActorCritic, Reference, save_policy
 from alignment.onpolicy.preparing import Preparer

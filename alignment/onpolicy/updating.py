@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alignment.engines import Engine
 from alignment.health.loops import Watch
 from alignment.onpolicy import health
 from alignment.onpolicy.algorithms.base import Algorithm
 from alignment.onpolicy.batch import Experience, Part, mini_batches
-from alignment.onpolicy.engines import Engine
 from alignment.onpolicy.losses import aggregate, batch_size
 from alignment.onpolicy.options import OnPolicyConfig
 from alignment.onpolicy.policy import ActorCritic

@@ -14,6 +14,7 @@ from alignment.health.guard import Rewind
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import read_jsonl
 from tests.alignment.mrt.made_up import trained
+from tests.alignment.mrt.two_ranks import scaled
 
 SMALL = {
     "dataset_name": "episodes",
@@ -88,7 +89,7 @@ def test_a_spoiled_update_is_skipped_or_gone_back_from(
     def spoiled(*rest: Any) -> Any:
         nonlocal updates
         updates += 1
-        return (loss * float("nan") if updates == 4 else loss for loss in losses(*rest))
+        return scaled(losses(*rest), float("nan") if updates == 4 else 1.0)
 
     monkeypatch.setattr(rl_steps, "policy_losses", spoiled)
     skipped = mrt_rl.run(flags(base, tmp_path / "skip", max_steps=5))

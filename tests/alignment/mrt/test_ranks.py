@@ -16,19 +16,24 @@ import torch
 from alignment import mrt_rl, mrt_star
 from alignment.health.beats import read_beats
 from alignment.health.events import FOLDER
+from alignment.launch_options import launcher_flags
 from alignment.mrt.ranks import ALONE, Ranks, joined
+from alignment.resources import recipe_path
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import read_jsonl
 from tests.alignment.mrt.made_up import trained
-from tests.alignment.mrt.two_ranks import learn
+from tests.alignment.mrt.two_ranks import learn, model
 from tests.conftest import REPO
 
 
-def launched(part: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def launched(part: str, folder: Path, mode: str = "ddp") -> subprocess.CompletedProcess[str]:
     """Two processes over gloo."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    configuration = recipe_path(f"accelerate/{mode}.yaml")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
+    command += launcher_flags(configuration, {"num_processes": 2, "main_process_port": 0})
     command += ["-m", "tests.alignment.mrt.two_ranks", part, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
@@ -55,13 +60,12 @@ def test_shares_are_every_item_once() -> None:
     assert ALONE.spread([1, 2], lambda items: [2 * item for item in items]) == [2, 4]
 
 
-def test_a_launch_that_divides_the_model_or_lacks_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_under_fsdp_or_without_gpus_enough_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert joined("mrt-rl").world == 1 and joined("mrt-rl", cpu=True).device == "cpu"
-    for name in ("DEEPSPEED", "FSDP"):
-        with monkeypatch.context() as patched:
-            patched.setenv(f"ACCELERATE_USE_{name}", "true")
-            with pytest.raises(CodealignError, match=f"mrt-rl needs the whole model .* {name} does not fit"):
-                joined("mrt-rl")
+    with monkeypatch.context() as patched:
+        patched.setenv("ACCELERATE_USE_FSDP", "true")
+        with pytest.raises(CodealignError, match=r"mrt-rl needs the whole model .* FSDP does not fit"):
+            joined("mrt-rl")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -89,6 +93,21 @@ def test_two_ranks_learn_what_one_learns_and_end_with_one_anothers_errors(tmp_pa
     assert [one["broken"] for one in seen] == ["own cable", "rank 0: OSError: cable"]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in expected), "bit for bit"
     assert_alike(weights[0], expected, 1e-5)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("mode", ["zero2", "zero3"])
+def test_a_divided_model_learns_what_one_process_learns(tmp_path: Path, mode: str) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: make test-distributed")
+    done = launched("divided", tmp_path, mode)
+    assert done.returncode == 0, done.stderr[-3000:]
+    losses, expected = learn(ALONE)
+    whole = sum(p.numel() for p in model().parameters())
+    for rank in (0, 1):
+        seen = json.loads((tmp_path / f"seen-{rank}.json").read_text())
+        assert seen["losses"] == pytest.approx(losses, abs=1e-6, nan_ok=True)
+        assert seen["held"] == [whole if mode == "zero2" else 0, whole], "ZeRO-3 leaves empty shells"
+    assert_alike(torch.load(tmp_path / "weights.pt"), expected, 1e-5)
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -127,9 +146,14 @@ def job(name: str, base: Path, out: Path, die: int = 0, **changes: Any) -> dict[
 
 @pytest.mark.distributed
 @pytest.mark.timeout(900)
-def test_two_ranks_end_in_the_weights_of_one_and_go_on_after_one_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["ddp", "zero2", "zero3"])
+def test_two_ranks_end_in_the_weights_of_one_and_go_on_after_one_was_killed(
+    tmp_path: Path, mode: str
+) -> None:
     from safetensors.torch import load_file
 
+    if mode != "ddp":
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: make test-distributed")
     base = tmp_path / "base"
     for part in trained():
         part.save_pretrained(base)
@@ -142,11 +166,11 @@ def test_two_ranks_end_in_the_weights_of_one_and_go_on_after_one_was_killed(tmp_
     # Inside a block of prefixes; in the second round, behind its first checkpoint.
     for name, die in (("mrt_rl", 4), ("mrt_star", 7)):
         (tmp_path / "jobs.json").write_text(json.dumps([{**runs[f"{name}-killed"], "die": die}]))
-        assert launched("runs", tmp_path).returncode != 0
+        assert launched("runs", tmp_path, mode).returncode != 0
         out = tmp_path / f"{name}-killed"
         assert list(out.glob("checkpoint-*")) and not (out / "model").exists()
     (tmp_path / "jobs.json").write_text(json.dumps(list(runs.values())))
-    done = launched("runs", tmp_path)
+    done = launched("runs", tmp_path, mode)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("going on ") == 2, "each resumed run says so once"
 

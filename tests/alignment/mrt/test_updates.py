@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from alignment.mrt.updates import Row, Updates, epoch_batches, finetune, imitation_losses
 from codegen_eval.errors import CodealignError
 from tests.alignment.mrt.made_up import trained
+from tests.alignment.mrt.two_ranks import scaled
 
 ROWS = [
     Row((5, 6, 12, 4, 3, 4), (0, 0, 0, 1, 1, 1)),
@@ -38,7 +40,7 @@ def test_imitation_is_the_mean_over_the_tokens_that_count_however_rows_are_parte
         for i in range(1, len(row.ids)):
             total -= row.weights[i] * float(logps[i - 1, row.ids[i]])
             count += row.weights[i]
-    losses = list(imitation_losses(net, ROWS, micro_rows))
+    losses = [part().detach() for part in imitation_losses(net, ROWS, micro_rows)]
     assert len(losses) == -(-3 // micro_rows)
     assert float(sum(losses)) == pytest.approx(total / count, rel=1e-5)
 
@@ -52,7 +54,7 @@ def test_a_saved_state_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
     def kill(made: Updates, loss: float) -> None:
         if made.steps == 2:
-            made.save(tmp_path / "c.pt", recent=[loss], block=[{"ids": [1]}])
+            made.save(tmp_path, recent=[loss], block=[{"ids": [1]}])
         if made.steps == 3:
             raise Killed
 
@@ -61,7 +63,7 @@ def test_a_saved_state_goes_on_to_the_same_weights(tmp_path: Path) -> None:
             Updates(parted, learning_rate=1e-2), ROWS * 3, steps=6, batch=4, micro_rows=2, seed=1, after=kill
         )
     again = Updates(model(), learning_rate=1e-2)
-    more = again.load(tmp_path / "c.pt")
+    more = again.load(tmp_path)
     assert again.steps == 2 and len(more["recent"]) == 1 and more["block"] == [{"ids": [1]}]
     finetune(again, ROWS * 3, steps=6, batch=4, micro_rows=2, seed=1)
     assert torch.equal(weights(again.model), weights(whole))
@@ -69,18 +71,42 @@ def test_a_saved_state_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
-    Updates(model(), learning_rate=1e-3).save(tmp_path / "c.pt")
+    Updates(model(), learning_rate=1e-3).save(tmp_path)
     net = model()
     net.transformer.wpe.weight.requires_grad_(False)
-    with pytest.raises(CodealignError, match="another model"):
-        Updates(net, learning_rate=1e-3).load(tmp_path / "c.pt")
+    with pytest.raises(CodealignError, match="other weights than this model"):
+        Updates(net, learning_rate=1e-3).load(tmp_path)
+
+
+def test_a_state_of_another_division_is_refused(tmp_path: Path) -> None:
+    updates = Updates(model(), learning_rate=1e-3)
+    updates.save(tmp_path)
+    updates.stepping.divided = True
+    with pytest.raises(CodealignError, match=r"written without ZeRO.*launch configuration of before"):
+        updates.load(tmp_path)
+    torch.save({}, tmp_path / "optimizer-0.pt")
+    updates.stepping.divided = False
+    with pytest.raises(CodealignError, match="written under ZeRO"):
+        updates.load(tmp_path)
+
+
+def test_a_restart_forgets_moments_and_keeps_weights() -> None:
+    net = model()
+    updates = Updates(net, learning_rate=1e-2)
+    updates.step(imitation_losses(net, ROWS, 3))
+    again = Updates(copy.deepcopy(net), learning_rate=1e-2)
+    updates.restart()
+    assert updates.steps == 0
+    for one in (updates, again):
+        one.step(imitation_losses(one.model, ROWS[:1], 3))
+    assert torch.equal(weights(net), weights(again.model))
 
 
 def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     net = model()
     before = weights(net)
     updates = Updates(net, learning_rate=1e-2)
-    bad = (loss * float("nan") for loss in imitation_losses(net, ROWS, 3))
+    bad = scaled(imitation_losses(net, ROWS, 3), math.nan)
     with pytest.raises(CodealignError, match="lower the learning rate"):
         updates.step(bad)
     assert torch.equal(weights(net), before) and updates.steps == 0
@@ -91,7 +117,7 @@ def test_the_rate_warms_up_linearly() -> None:
     updates = Updates(net, learning_rate=1.0, warmup_steps=3)
     rates = []
     for _ in range(5):
-        updates.step(loss * 0.0 for loss in imitation_losses(net, ROWS, 3))
+        updates.step(scaled(imitation_losses(net, ROWS, 3), 0.0))
         rates.append(updates.optimizer.param_groups[0]["lr"])
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]
 
@@ -111,7 +137,7 @@ def test_epochs_hold_every_row_once_in_orders_of_their_own() -> None:
         lambda: Row((1,), (1.0,)),
         lambda: Row((1, 2), (1.0,)),
         lambda: epoch_batches(0, 1, 1, 0),
-        lambda: list(imitation_losses(model(), [Row((1, 2), (1.0, 0.0))], 1)),
+        lambda: imitation_losses(model(), [Row((1, 2), (1.0, 0.0))], 1),
     ],
 )
 def test_rows_that_teach_nothing_are_refused(call: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alignment.mrt.ranks import Ranks, joined
-from alignment.mrt.updates import Row, Updates, imitation_losses
+from alignment.mrt.updates import Loss, Row, Updates, imitation_losses
 from codegen_eval.errors import CodealignError
 
 ROWS = [
@@ -34,6 +34,11 @@ def model() -> Any:
     return net
 
 
+def scaled(losses: Sequence[Loss], factor: float) -> list[Loss]:
+    """The parts of a loss, each times a factor."""
+    return [lambda part=part: part() * factor for part in losses]  # type: ignore[misc]
+
+
 def learn(ranks: Ranks) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of `BATCHES` and the weights behind them; the last rank spoils the third batch."""
     updates = Updates(model(), learning_rate=1e-2, max_grad_norm=0.5, ranks=ranks)
@@ -41,9 +46,8 @@ def learn(ranks: Ranks) -> tuple[list[float], dict[str, torch.Tensor]]:
     found = []
     for number, rows in enumerate(BATCHES):
         bad = float("nan") if number == 2 and ranks.rank == ranks.world - 1 else 1.0
-        losses = imitation_losses(updates.model, rows, 2, ranks)
-        found.append(updates.step(loss * bad for loss in losses))
-    return found, updates.model.state_dict()
+        found.append(updates.step(scaled(imitation_losses(updates.model, rows, 2, ranks), bad)))
+    return found, updates.stepping.weights()
 
 
 def said(call: Callable[[], Any]) -> str:
@@ -89,6 +93,19 @@ def basics(out: Path) -> None:
     (out / f"seen-{ranks.rank}.json").write_text(json.dumps(seen))
 
 
+def divided(out: Path) -> None:
+    """Writes what a divided model learned, and what each rank holds of it outside and inside `whole`."""
+    ranks = joined("a test", cpu=True)
+    updates = Updates(model(), learning_rate=1e-2, ranks=ranks)
+    held = [sum(p.numel() for p in updates.module.parameters())]
+    with updates.whole():
+        held.append(sum(p.numel() for p in updates.module.parameters()))
+    losses, weights = learn(ranks)
+    (out / f"seen-{ranks.rank}.json").write_text(json.dumps({"losses": losses, "held": held}))
+    if ranks.first:
+        torch.save(weights, out / "weights.pt")
+
+
 def runs(out: Path) -> None:
     """Runs the trainers of a list of command lines; `die` has the last rank kill itself before an update."""
     for job in json.loads((out / "jobs.json").read_text()):
@@ -108,4 +125,4 @@ def runs(out: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"basics": basics, "runs": runs}[sys.argv[1]](Path(sys.argv[2]))
+    {"basics": basics, "divided": divided, "runs": runs}[sys.argv[1]](Path(sys.argv[2]))

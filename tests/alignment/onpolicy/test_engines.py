@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from alignment.engines import Plain, Zero, check_zero
 from alignment.onpolicy import checkpoint
-from alignment.onpolicy.engines import Plain, Zero
-from alignment.onpolicy.launching import check_zero
 from alignment.onpolicy.updating import Updater
 from codegen_eval.errors import CodealignError
 from tests.alignment.onpolicy.small import model, trainer
@@ -37,7 +36,7 @@ def test_what_deepspeed_would_do_and_the_trainer_cannot_is_refused(
     settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(CodealignError, match=said):
-        check_zero(settings)
+        check_zero(settings, "a trainer")
 
 
 def test_zero_stages_without_offloading_are_taken() -> None:
@@ -50,13 +49,14 @@ def test_zero_stages_without_offloading_are_taken() -> None:
                     "offload_param": None,
                 },
                 "fp16": {"enabled": "auto"},
-            }
+            },
+            "a trainer",
         )
 
 
 def test_weights_in_half_precision_are_refused_under_zero() -> None:
     with pytest.raises(CodealignError, match=r"these: bfloat16.*dtype float32"):
-        Zero(model().bfloat16(), None, None, trainer("reinforce", nothing).config)
+        Zero(model().bfloat16(), None, None, rows=1)
 
 
 def test_variances_of_passes_are_refused_where_gradients_are_divided() -> None:

@@ -1,42 +1,40 @@
 """From losses to a step: alone and data parallel, or with DeepSpeed's ZeRO, behind one interface.
 
-The updater's passes add up to the global batch's loss, and after the last pass it may decide not to step.
-Under ZeRO therefore Accelerate's `backward`, which steps by itself at once, is passed by: the engine gets one
-accumulation step, and is told which pass is the last. Losses weigh as for DDP, since DeepSpeed averages over
-processes, too. Norm, clipping and dropping a gradient work on the averaged gradients, of which each process
-holds a part from the last pass on (DeepSpeed itself knows the norm only after a step).
+The passes of an update add up to the global batch's loss, and behind the last pass the trainer may decide
+not to step. Under ZeRO therefore Accelerate's `backward`, which steps by itself at once, is passed by: the
+engine gets one accumulation step, and is told which pass is the last. Losses weigh as for DDP, since
+DeepSpeed averages over processes, too. Norm, clipping and dropping a gradient work on the averaged gradients,
+of which each process holds a part from the last pass on (DeepSpeed itself knows the norm only after a step).
 
 Under ZeRO-3 weights are divided as well. Passes gather them layer by layer, which all processes do alike;
 drawing answers does not go alike (processes draw different numbers of tokens), so that `whole` gathers the
-policy once for all of it.
+model once for all of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from alignment.compat import without_zero3_hooks
-from alignment.onpolicy.checkpoint import check_names, load_weights, trained
-from alignment.onpolicy.options import OnPolicyConfig
+from alignment.compat import next_accelerator, plain_loading, without_zero3_hooks
+from alignment.processes import deepspeed_on_cpu
 from codegen_eval.errors import CodealignError
 
 
-class Engine(Protocol):
-    """What the updater and checkpoints need of module and optimiser.
+class Stepping(Protocol):
+    """How an update's gradient comes to be, is used and is kept.
 
     Attributes:
-        accelerator: Of the processes.
         model: The module for passes with gradients.
         optimizer: Has `param_groups`.
         divided: Whether each process has an optimiser state of its own.
     """
 
-    accelerator: Any
     model: Any
     optimizer: Any
     divided: bool
@@ -58,14 +56,6 @@ class Engine(Protocol):
     def drop(self) -> None:
         """Throws the gradient away."""
 
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """The precision in which `model` computes, for passes that do not go through it."""
-        ...
-
-    def frozen(self, module: nn.Module) -> Any:
-        """A module that is never trained, as it is to be called: divided where the trained weights are."""
-        ...
-
     def whole(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
         """Within, a part of the module has its whole weights and may be called without the others."""
         ...
@@ -75,7 +65,7 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes them back, as `checkpoint.load_weights`. All processes call it."""
+        """Takes them back, as `load_weights`. All processes call it."""
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state; this process's where it is divided."""
@@ -89,11 +79,29 @@ class Engine(Protocol):
         """
 
 
+class Engine(Stepping, Protocol):
+    """What the on-policy trainer needs beside that.
+
+    Attributes:
+        accelerator: Of the processes.
+    """
+
+    accelerator: Any
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """The precision in which `model` computes, for passes that do not go through it."""
+        ...
+
+    def frozen(self, module: nn.Module) -> Any:
+        """A module that is never trained, as it is to be called: divided where the trained weights are."""
+        ...
+
+
 class Plain:
     """One process, or DDP.
 
     Args:
-        module: Policy and critic.
+        module: What is trained.
         optimizer: Of its trained parameters.
         accelerator: Of the processes.
     """
@@ -161,10 +169,11 @@ class Zero:
     policy that draws would be another than the one whose float32 weights learn.
 
     Args:
-        module: Policy and critic.
+        module: What is trained.
         optimizer: Of its trained parameters.
         accelerator: Of the processes.
-        config: Of the loop.
+        rows: Of a pass, for DeepSpeed's own figures.
+        bf16: Compute in bfloat16.
 
     Raises:
         CodealignError: For weights that are not float32.
@@ -172,24 +181,26 @@ class Zero:
 
     divided = True
 
-    def __init__(self, module: nn.Module, optimizer: Any, accelerator: Any, config: OnPolicyConfig) -> None:
+    def __init__(
+        self, module: nn.Module, optimizer: Any, accelerator: Any, *, rows: int, bf16: bool = False
+    ) -> None:
         odd = {str(p.dtype).removeprefix("torch.") for p in module.parameters()} - {"float32"}
         if odd:
             raise CodealignError(
-                f"under ZeRO on-policy training has float32 weights (these: {', '.join(sorted(odd))}): set "
-                "dtype float32, and bf16 true to compute in bfloat16"
+                f"under ZeRO weights are float32 (these: {', '.join(sorted(odd))}): set dtype float32; where "
+                "the trainer has bf16, that computes in bfloat16"
             )
-        self.module, self.accelerator, self.bf16 = module, accelerator, config.bf16
+        self.module, self.accelerator, self.bf16 = module, accelerator, bf16
         settings = accelerator.state.deepspeed_plugin.deepspeed_config
         settings |= {
-            "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
-            "train_batch_size": config.per_device_train_batch_size * accelerator.num_processes,
+            "train_micro_batch_size_per_gpu": rows,
+            "train_batch_size": rows * accelerator.num_processes,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": 0.0,
             "bf16": {"enabled": False},
             # No module is safe to exchange in bfloat16: gradients and gathered weights stay float32.
             "torch_autocast": {
-                "enabled": config.bf16,
+                "enabled": bf16,
                 "dtype": "bfloat16",
                 "lower_precision_safe_modules": [],
             },
@@ -327,8 +338,89 @@ def _gathered(
     return zero.GatheredParameters(parameters, modifier_rank=0 if changed else None)  # type: ignore[no-any-return]
 
 
-def engine_for(module: nn.Module, optimizer: Any, accelerator: Any, config: OnPolicyConfig) -> Engine:
-    """The engine of this launch."""
-    if getattr(accelerator.state, "deepspeed_plugin", None) is None:
-        return Plain(module, optimizer, accelerator)
-    return Zero(module, optimizer, accelerator, config)
+def load_weights(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """Copies weights into the trained parameters of the same names.
+
+    Args:
+        own: Of `trained`.
+        weights: Of a checkpoint.
+
+    Raises:
+        CodealignError: If names or shapes differ: another model or critic wrote them.
+    """
+    check_names(own, weights)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != weights[name].shape:
+                raise CodealignError(f"the checkpoint's {name} has another shape than this model's")
+            parameter.copy_(weights[name])
+
+
+def check_names(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises CodealignError if another model or critic wrote the weights."""
+    if own.keys() != weights.keys():
+        odd = sorted(own.keys() ^ weights.keys())
+        raise CodealignError(
+            f"the checkpoint has other weights than this model ({', '.join(odd[:3])} and so on): start anew "
+            "with --overwrite"
+        )
+
+
+def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def dividing(who: str, *, cpu: bool) -> Any:
+    """The Accelerator of a launch under DeepSpeed, for a trainer whose config is not transformers'.
+
+    Args:
+        who: The trainer, for messages.
+        cpu: Whether its processes compute on the CPU.
+
+    Raises:
+        CodealignError: As `check_zero`, and without DeepSpeed.
+    """
+    from accelerate import Accelerator, PartialState
+
+    if cpu:
+        deepspeed_on_cpu(os.environ)
+    next_accelerator()  # an earlier run in this process may have made one
+    PartialState(backend="gloo" if cpu else None)  # the first to be asked makes it
+    accelerator = Accelerator()
+    check_zero(accelerator.state.deepspeed_plugin.deepspeed_config, who)
+    plain_loading()
+    return accelerator
+
+
+def check_zero(settings: Mapping[str, Any], who: str) -> None:
+    """Refuses what a trainer on these engines cannot do with a DeepSpeed configuration.
+
+    Args:
+        settings: DeepSpeed's.
+        who: The trainer, for messages.
+
+    Raises:
+        CodealignError: With what to take instead.
+    """
+    zero = settings.get("zero_optimization", {})
+    if not zero.get("stage"):
+        raise CodealignError(
+            f"{who} takes DeepSpeed for ZeRO 1 to 3 alone, and stage 0 was asked for: take --accelerate ddp"
+        )
+    if settings.get("fp16", {}).get("enabled") is True:
+        raise CodealignError(
+            f"{who} has no fp16: take it out of the launch configuration (where the trainer has the option "
+            "bf16, set bf16 true)"
+        )
+    for name in ("optimizer", "scheduler"):
+        if name in settings:
+            raise CodealignError(
+                f"the DeepSpeed configuration has a section {name}, which is the recipe's: take it out"
+            )
+    for what in ("optimizer", "param"):
+        if (zero.get(f"offload_{what}") or {}).get("device", "none") != "none":
+            raise CodealignError(
+                f"{who} does not offload (offload_{what}_device): DeepSpeed would put another "
+                "optimiser in the place of ours; take --accelerate zero3, or adapters (use_peft)"
+            )
