@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
     "reward": Method("alignment.reward", "tiny-coder/reward.yaml", "pairs.jsonl", ("--members", "2")),
     "rrhf": Method("alignment.rrhf", "tiny-coder/rrhf.yaml", "scored.jsonl"),
     "raft": Method("alignment.raft", "tiny-coder/raft.yaml", "scored.jsonl"),
-    "mezo": Method("alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl", refuses=ZERO),
+    "mezo": Method("alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl"),
     "mrt-star": thinking(
         "mrt_star",
         ("loss", "kept", "accuracy", "trace_tokens"),
