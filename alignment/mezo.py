@@ -158,12 +158,14 @@ def _pair_loss(arguments: Arguments, stack: ExitStack) -> tuple[Objective, Any, 
     from alignment.preference.reference import rows_hash
     from alignment.preference.trainer import PairTrainer
     from alignment.zeroth_order.pair_loss import PairLoss
+    from alignment.zeroth_order.zero3 import loading_as
 
     options, script = arguments.options, arguments.script
     extra = ["confidence"] if options.confidence_as != "none" else []
     extra += [options.weight_column] if options.weight_column else []
     pairs = load_pairs(script.dataset_name, script.dataset_train_split, extra)
-    model, tokenizer = load_model(arguments.model)
+    with loading_as(arguments.model.dtype):
+        model, tokenizer = load_model(arguments.model)
     set_seed(arguments.training.seed)  # new adapters: a log is replayed on the weights that it began with
     trainer = PairTrainer(
         model, arguments.training, pairs, tokenizer, options=options, peft_config=adapters(arguments.model)
@@ -178,11 +180,12 @@ def _greedy_reward(arguments: Arguments, stack: ExitStack) -> tuple[Objective, A
 
     from alignment.preference.job import adapters, load_model
     from alignment.zeroth_order.greedy_reward import GreedyReward, fitting
-    from alignment.zeroth_order.zero3 import divide
+    from alignment.zeroth_order.zero3 import divide, loading_as
 
     training, options = arguments.training, arguments.options
     rows, reward = _rows_and_reward(arguments, stack)
-    model, tokenizer = load_model(arguments.model)
+    with loading_as(arguments.model.dtype):
+        model, tokenizer = load_model(arguments.model)
     settings = zero3_settings(training)
     if settings is None:
         model = model.to(training.device)

@@ -137,9 +137,7 @@ def train(
         history.add(step, (time.perf_counter() - started) / (trainer.done - before))
         if trainer.done % plan.save_every == 0 and trainer.done < plan.steps:
             with contextlib.nullcontext(True) if watch is None else watch.saving(trainer.done) as hashes:
-                save_snapshot(
-                    directory.path, trainer.weights, trainer.done, hashes=hashes, writes=rank == 0
-                )
+                save_snapshot(directory.path, trainer.weights, trainer.done, hashes=hashes, writes=rank == 0)
     return history.closing()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from alignment.preference.trainer import PairTrainer
 from alignment.zeroth_order.estimators import Values
 from alignment.zeroth_order.launching import zero3_settings
-from alignment.zeroth_order.zero3 import Passes
+from alignment.zeroth_order.zero3 import Passes, widen_adapters
 
 
 class PairLoss:
@@ -24,9 +24,10 @@ class PairLoss:
     def __init__(self, trainer: PairTrainer) -> None:
         self.trainer = trainer
         self.model = trainer.model.eval()
-        self._passes = None
+        self._passes: Passes | None = None
         settings = zero3_settings(trainer.args)
         if settings is not None:
+            widen_adapters(trainer.model)
             self._passes = Passes(trainer.model, settings)
             # The trainer takes a model that nobody wrapped for one that its reference must be wrapped for.
             self.model = trainer.model_wrapped = self._passes.engine

@@ -44,7 +44,7 @@ class Weight:
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[Tensor]:
-        """All of its entries in their shape, to be read alone; where it is divided all processes come here."""
+        """All of its entries in their shape, to be read alone; if it is divided, all processes come here."""
         if self.divided is None:
             yield self.flat.view(self.shape)
             return

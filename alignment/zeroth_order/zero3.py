@@ -7,7 +7,7 @@ behind it. Between passes nothing is whole anywhere, so what was moved in a shar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,41 @@ def gathered(parameters: Iterable[Tensor]) -> contextlib.AbstractContextManager[
     from deepspeed import zero
 
     return zero.GatheredParameters(divided)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def loading_as(dtype: str | None) -> Iterator[None]:
+    """Within, models keep the dtype that they are loaded with; divided ones DeepSpeed would make float32.
+
+    Args:
+        dtype: A torch dtype's name.
+    """
+    from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
+
+    config = deepspeed_config() if is_deepspeed_zero3_enabled() else None
+    if config is None:
+        yield
+        return
+    names = {"bf16": "bfloat16", "fp16": "float16"}
+    before = {name: config[name] for name in names if name in config}
+    config |= {name: {"enabled": dtype == meant} for name, meant in names.items()}
+    try:
+        yield
+    finally:
+        for name in names:
+            del config[name]
+        config |= before
+
+
+def widen_adapters(model: Any) -> None:
+    """Makes trained adapters float32, as PEFT does elsewhere: TRL leaves them in the model's dtype here."""
+    if not hasattr(model, "peft_config"):
+        return
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+            if is_divided(parameter):
+                parameter.ds_tensor.data = parameter.ds_tensor.data.float()
 
 
 def divide(model: torch.nn.Module, settings: Mapping[str, Any]) -> None:
