@@ -6,7 +6,8 @@ The objective is any loss on pairs (docs/losses.md, `sft` among them), or with `
 are worth: `--reward pass_rate --dataset_name minipy`. Options are TRL's where they mean something here, and
 those of zeroth_order/options.py; others are refused. `output_dir` is a run directory: metrics.jsonl,
 steps.jsonl (the log that is the checkpoint), snapshots, `model/` at the end. Killed anywhere, the same
-command goes on and ends with the same weights.
+command goes on and ends with the same weights. Launch it with single, ddp or zero3, which divides the weights
+(zero1 and zero2 run as ddp); with `--reward` zero3 gathers the whole model to write programs.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ METHODS: dict[str, Method] = {
         "pairs.jsonl",
         ("--use_peft", "true", "--lora_r", "2", "--lora_target_modules", "q_proj", "v_proj"),
     ),
+    "simpo, shared prompts": Method("alignment.dpo", "tiny-coder/simpo.yaml", "pairs.jsonl"),
     "kto": Method("alignment.kto", "tiny-coder/kto.yaml", "kto.jsonl"),
     "reward": Method("alignment.reward", "tiny-coder/reward.yaml", "pairs.jsonl", ("--members", "2")),
     "rrhf": Method("alignment.rrhf", "tiny-coder/rrhf.yaml", "scored.jsonl"),

@@ -1,4 +1,4 @@
-"""What zeroth-order training makes of a launch: ZeRO-3 divides weights, ZeRO-1 and 2 find nothing to divide."""
+"""What zeroth-order training makes of a launch: ZeRO-3 divides weights, ZeRO-1 and 2 have nothing to do."""
 
 from __future__ import annotations
 
