@@ -6,7 +6,8 @@ The objective is any loss on pairs (docs/losses.md, `sft` among them), or with `
 are worth: `--reward pass_rate --dataset_name minipy`. Options are TRL's where they mean something here, and
 those of zeroth_order/options.py; others are refused. `output_dir` is a run directory: metrics.jsonl,
 steps.jsonl (the log that is the checkpoint), snapshots, `model/` at the end. Killed anywhere, the same
-command goes on and ends with the same weights.
+command goes on and ends with the same weights. Launch it with single, ddp or zero3, which divides the weights
+(zero1 and zero2 run as ddp); with `--reward` zero3 gathers the whole model to write programs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from alignment.preference.arguments import Arguments
-from alignment.processes import refuse_sharding
+from alignment.zeroth_order.launching import refuse_fsdp, without_idle_zero, zero3_settings
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
 
@@ -40,17 +41,22 @@ def run(argv: Sequence[str]) -> RunDir:
     """Trains, or goes on training, and saves the model.
 
     Raises:
-        CodealignError: For options, data or models that cannot be used.
+        CodealignError: For options, data, models or launches that cannot be used.
     """
-    arguments = parse(argv)
+    refuse_fsdp()
+    with without_idle_zero():
+        return _run(parse(argv))
+
+
+def _run(arguments: Arguments) -> RunDir:
     from alignment.cards import publish, write_card
     from alignment.health.loops import watching
     from alignment.preference.job import full_disk_named, memory_named, open_run
     from alignment.zeroth_order.loop import train
     from alignment.zeroth_order.options import settings_of
     from alignment.zeroth_order.trainer import PATIENCE, ZerothOrder
+    from alignment.zeroth_order.zero3 import save_model
 
-    refuse_sharding("zeroth-order training")
     directory = open_run(arguments, "mezo")
     if directory.finished:
         return publish(directory, arguments)
@@ -75,8 +81,8 @@ def run(argv: Sequence[str]) -> RunDir:
             patience=PATIENCE + 1,
         ) as watch:
             found = train(directory, trainer, objective, plan, rows, watch)
+        save_model(model, directory.path / "model", writes=training.process_index == 0)
         if training.process_index == 0:
-            model.save_pretrained(directory.path / "model")
             tokenizer.save_pretrained(directory.path / "model")
             write_card(directory, directory.path / "model", found)
             directory.finish(**found)
@@ -146,17 +152,22 @@ def _objective(arguments: Arguments) -> Iterator[tuple[Objective, Any, Any, str]
 
 
 def _pair_loss(arguments: Arguments, stack: ExitStack) -> tuple[Objective, Any, Any, str]:
+    from transformers import set_seed
+
     from alignment.preference.data import load_pairs
     from alignment.preference.job import adapters, load_model
     from alignment.preference.reference import rows_hash
     from alignment.preference.trainer import PairTrainer
     from alignment.zeroth_order.pair_loss import PairLoss
+    from alignment.zeroth_order.zero3 import loading_as
 
     options, script = arguments.options, arguments.script
     extra = ["confidence"] if options.confidence_as != "none" else []
     extra += [options.weight_column] if options.weight_column else []
     pairs = load_pairs(script.dataset_name, script.dataset_train_split, extra)
-    model, tokenizer = load_model(arguments.model)
+    with loading_as(arguments.model.dtype):
+        model, tokenizer = load_model(arguments.model)
+    set_seed(arguments.training.seed)  # new adapters: a log is replayed on the weights that it began with
     trainer = PairTrainer(
         model, arguments.training, pairs, tokenizer, options=options, peft_config=adapters(arguments.model)
     )
@@ -166,17 +177,25 @@ def _pair_loss(arguments: Arguments, stack: ExitStack) -> tuple[Objective, Any, 
 
 def _greedy_reward(arguments: Arguments, stack: ExitStack) -> tuple[Objective, Any, Any, str]:
     from peft import get_peft_model
+    from transformers import set_seed
 
     from alignment.preference.job import adapters, load_model
     from alignment.zeroth_order.greedy_reward import GreedyReward, fitting
+    from alignment.zeroth_order.zero3 import divide, loading_as
 
     training, options = arguments.training, arguments.options
     rows, reward = _rows_and_reward(arguments, stack)
-    model, tokenizer = load_model(arguments.model)
-    model = model.to(training.device)
+    with loading_as(arguments.model.dtype):
+        model, tokenizer = load_model(arguments.model)
+    settings = zero3_settings(training)
+    if settings is None:
+        model = model.to(training.device)
     config = adapters(arguments.model)
     if config is not None:
+        set_seed(training.seed)
         model = get_peft_model(model, config)
+    if settings is not None:
+        divide(model, settings)
     rows = rows[: options.problems]
     room = None if training.max_length is None else training.max_length - options.max_completion_length
     kept, dropped = fitting(rows, tokenizer, room)

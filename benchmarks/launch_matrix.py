@@ -41,6 +41,7 @@ THINKER = "thinker"
 """Folder of the model that writes the episodes of the embedded task."""
 ODD = "odd_tokens"
 """Name of the on-policy trainers' reward: the share of tokens with odd numbers."""
+LORA = ("--use_peft", "true", "--lora_target_modules", "q_proj", "v_proj")
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,25 @@ METHODS: dict[str, Method] = {
         "pairs.jsonl",
         ("--use_peft", "true", "--lora_r", "2", "--lora_target_modules", "q_proj", "v_proj"),
     ),
+    "simpo, shared prompts": Method("alignment.dpo", "tiny-coder/simpo.yaml", "pairs.jsonl"),
     "kto": Method("alignment.kto", "tiny-coder/kto.yaml", "kto.jsonl"),
     "reward": Method("alignment.reward", "tiny-coder/reward.yaml", "pairs.jsonl", ("--members", "2")),
     "rrhf": Method("alignment.rrhf", "tiny-coder/rrhf.yaml", "scored.jsonl"),
     "raft": Method("alignment.raft", "tiny-coder/raft.yaml", "scored.jsonl"),
-    "mezo": Method("alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl", refuses=ZERO),
+    "mezo": Method("alignment.mezo", "tiny-coder/mezo.yaml", "pairs.jsonl"),
+    "mezo, sparse LoRA": Method(
+        "alignment.mezo",
+        "tiny-coder/mezo.yaml",
+        "pairs.jsonl",
+        ("--sparsity", "0.5", "--eps", "0.01", *LORA, "--lora_r", "2"),
+    ),
+    "mezo, reward": Method(
+        "alignment.mezo",
+        "tiny-coder/mezo-pass-rate.yaml",
+        "prompts.jsonl",
+        ("--reward", "benchmarks.launch_matrix:odd_letters", "--max_completion_length", "8"),
+        ("reward",),
+    ),
     "mrt-star": thinking(
         "mrt_star",
         ("loss", "kept", "accuracy", "trace_tokens"),
@@ -185,6 +200,11 @@ def losses_of(out: Path, figures: Sequence[str] = ("loss",)) -> list[float]:
     """The figures of every step (and member), in order."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [float(row[name]) for row in rows for name in figures if name in row and "step" in row]
+
+
+def odd_letters(completions: Sequence[str], **_: Any) -> list[float]:
+    """A reward of texts: the share of letters with odd codes."""
+    return [sum(ord(letter) % 2 for letter in text) / max(len(text), 1) for text in completions]
 
 
 def register_reward() -> None:

@@ -96,8 +96,10 @@ class Scored(ABC):
 
     def _reference_model(self) -> Any:
         """The copy where there is one, else the policy: with its adapter off, or before its first step."""
-        if self.ref_model is not None:
-            return self.ref_model
+        return self._placed_model() if self.ref_model is None else self.ref_model
+
+    def _placed_model(self) -> Any:
+        """The policy, ready for a pass at any time; before training DeepSpeed needs an engine for it."""
         if not (self.is_deepspeed_enabled and self.model_wrapped is self.model):
             return self.model
         # Before training the weights are not placed yet (ZeRO-1/2) or spread (ZeRO-3).

@@ -161,7 +161,8 @@ class PairTrainer(Scored, DPOTrainer):  # type: ignore[misc]
             rows = [self.train_dataset[i] for i in range(min(2, len(self.train_dataset)))]
             plain = PairCollator(pad_id=collator.pad_id)
             batches = [self._prepare_inputs(make(rows)) for make in (plain, collator)]
-            check_same_scores(self.model, self.model.dtype, *batches)
+            check_same_scores(self._placed_model(), self.model.dtype, *batches)
+            self._release_engine()
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         # TRL tokenises prompt and completion jointly and cuts long rows; see tokens.py for why we do not.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from alignment.health.monitor import phase
 from alignment.rewards.execution import PRESETS, execution_reward
 from alignment.zeroth_order.estimators import Values
+from alignment.zeroth_order.zero3 import gathered
 from codegen_eval.errors import CodealignError, unknown
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class GreedyReward:
 
         self.rows = list(rows)
         self.reward = reward
-        self._generator = HFGenerator(model.eval(), tokenizer)
+        self._model = model.eval()
+        self._generator = HFGenerator(model, tokenizer)
         self._length = max_new_tokens
 
     def __len__(self) -> int:
@@ -123,13 +125,14 @@ class GreedyReward:
 
         chosen = [self.rows[i] for i in rows]
         texts: list[str] = [""] * len(chosen)
-        for stop in dict.fromkeys(row.stop for row in chosen):
-            places = [i for i, row in enumerate(chosen) if row.stop == stop]
-            asked = [Request(str(i), chosen[i].prompt, 1) for i in places]
-            with phase("rollout"):
+        # Processes write different numbers of tokens: divided weights are whole in each of them meanwhile.
+        with phase("rollout"), gathered(self._model.parameters()):
+            for stop in dict.fromkeys(row.stop for row in chosen):
+                places = [i for i, row in enumerate(chosen) if row.stop == stop]
+                asked = [Request(str(i), chosen[i].prompt, 1) for i in places]
                 drawn = self._generator.generate(asked, Sampling(0.0, 1.0, self._length, stop))
-            for i, completions in zip(places, drawn, strict=True):
-                texts[i] = completions[0]
+                for i, completions in zip(places, drawn, strict=True):
+                    texts[i] = completions[0]
         names = {name for row in chosen for name in row.columns}
         columns = {name: [row.columns.get(name) for row in chosen] for name in sorted(names)}
         with phase("reward"):

@@ -135,9 +135,9 @@ def train(
         if watch is not None:
             watch.step_done(trainer.done, plan.steps)
         history.add(step, (time.perf_counter() - started) / (trainer.done - before))
-        if rank == 0 and trainer.done % plan.save_every == 0 and trainer.done < plan.steps:
+        if trainer.done % plan.save_every == 0 and trainer.done < plan.steps:
             with contextlib.nullcontext(True) if watch is None else watch.saving(trainer.done) as hashes:
-                save_snapshot(directory.path, trainer.weights, trainer.done, hashes=hashes)
+                save_snapshot(directory.path, trainer.weights, trainer.done, hashes=hashes, writes=rank == 0)
     return history.closing()
 
 

@@ -45,9 +45,9 @@ def packed(weight: Tensor, h: float) -> Tensor:
 
 
 def unpacked(bits: Tensor, begin: int, count: int) -> Tensor:
-    """Entries begin to begin + count of a mask as booleans; `begin` is a multiple of 8."""
+    """Entries begin to begin + count of a mask as booleans."""
     part = bits[begin // 8 : -(-(begin + count) // 8)]
-    return ((part[:, None] >> _places(bits.device)) & 1).flatten()[:count].bool()
+    return ((part[:, None] >> _places(bits.device)) & 1).flatten()[begin % 8 :][:count].bool()
 
 
 def _places(device: torch.device) -> Tensor:

@@ -7,13 +7,15 @@ from typing import Any
 
 from alignment.preference.trainer import PairTrainer
 from alignment.zeroth_order.estimators import Values
+from alignment.zeroth_order.launching import zero3_settings
+from alignment.zeroth_order.zero3 import Passes, widen_adapters
 
 
 class PairLoss:
     """Mean loss of batches of pairs under the model as it is, without gradients and without dropout.
 
     The trainer tokenises, scores the reference once, and collates, as for `codealign train dpo`; it never
-    takes a step itself.
+    takes a step itself. Under ZeRO-3 every process must ask for as many batches.
 
     Args:
         trainer: Made, not trained.
@@ -22,7 +24,13 @@ class PairLoss:
     def __init__(self, trainer: PairTrainer) -> None:
         self.trainer = trainer
         self.model = trainer.model.eval()
-        self._ready = False
+        self._passes: Passes | None = None
+        settings = zero3_settings(trainer.args)
+        if settings is not None:
+            widen_adapters(trainer.model)
+            self._passes = Passes(trainer.model, settings)
+            # The trainer takes a model that nobody wrapped for one that its reference must be wrapped for.
+            self.model = trainer.model_wrapped = self._passes.engine
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -36,5 +44,7 @@ class PairLoss:
         with torch.no_grad():
             batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in rows]))
             value = float(trainer.compute_loss(self.model, batch))
+        if self._passes is not None:
+            self._passes.drop()
         trainer._metrics["eval"].clear()  # averaged by TRL's loop, which does not run here
         return [value]

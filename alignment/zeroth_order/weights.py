@@ -1,11 +1,13 @@
 """The weights that are moved, and how: in place, by noise that is drawn anew from its seed each time.
 
 Noise is drawn in pieces from a generator of its own, so that no step disturbs other random numbers and no
-direction is ever held whole.
+direction is ever held whole. Where weights are divided over processes (ZeRO-3), each draws all of the noise
+and moves its share of the weights: a direction is the same on any number of processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment.zeroth_order import masks
+from alignment.zeroth_order import masks, zero3
 from codegen_eval.errors import CodealignError
 
 PIECE = 1 << 22
@@ -26,15 +28,33 @@ class Weight:
 
     Attributes:
         name: In the model.
-        flat: Its entries; writing here changes the model.
-        matrix: Its own shape's view.
+        flat: Its entries, or this process's share of them; writing here changes the model.
+        shape: Of the whole.
         decays: Whether weight decay applies: not to biases and norms.
+        begin: Where `flat` begins in the whole, flat parameter.
+        divided: The parameter, where other processes hold the rest of it.
     """
 
     name: str
     flat: Tensor
-    matrix: Tensor
+    shape: torch.Size
     decays: bool
+    begin: int = 0
+    divided: Tensor | None = None
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[Tensor]:
+        """All of its entries in their shape, to be read alone; if it is divided, all processes come here."""
+        if self.divided is None:
+            yield self.flat.view(self.shape)
+            return
+        with zero3.gathered([self.divided]):
+            yield self.divided.data
+
+    def take(self, values: Tensor) -> None:
+        """Takes over values of the whole."""
+        with torch.no_grad():
+            self.flat.copy_(values.flatten()[self.begin : self.begin + len(self.flat)])
 
 
 def trained_weights(model: torch.nn.Module) -> list[Weight]:
@@ -42,16 +62,15 @@ def trained_weights(model: torch.nn.Module) -> list[Weight]:
 
     Raises:
         CodealignError: If there is none, one is stored in less than float32 (moving by +eps, -2 eps, +eps
-            does not return to the start there), or one is spread over processes.
+            does not return to the start there), or one is divided over processes by other means than ZeRO-3.
     """
     found = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if hasattr(parameter, "ds_id") or hasattr(parameter, "full_tensor"):
+        if hasattr(parameter, "full_tensor"):
             raise CodealignError(
-                "zeroth-order training needs the whole model in each process: launch it with single or ddp, "
-                "not with ZeRO-3 or FSDP"
+                "zeroth-order training does not know FSDP's shards: launch it with single, ddp or zero3"
             )
         if parameter.dtype not in (torch.float32, torch.float64):
             raise CodealignError(
@@ -59,11 +78,15 @@ def trained_weights(model: torch.nn.Module) -> list[Weight]:
                 "rounded away and do not come back: set dtype: float32, or train adapters (use_peft: true), "
                 "which stay in float32"
             )
-        # `.data`: in-place moves of leaves that want a gradient.
-        flat = parameter.data.view(-1) if parameter.is_contiguous() else None
-        if flat is None:
+        decays = _decays(name, parameter)
+        if zero3.is_divided(parameter):
+            flat, begin = zero3.share_of(parameter)
+            found.append(Weight(name, flat, parameter.ds_shape, decays, begin, parameter))
+            continue
+        if not parameter.is_contiguous():
             raise CodealignError(f"{name} is not contiguous in memory; save and load the model once")
-        found.append(Weight(name, flat, parameter.data, _decays(name, parameter)))
+        # `.data`: in-place moves of leaves that want a gradient.
+        found.append(Weight(name, parameter.data.view(-1), parameter.shape, decays))
     if not found:
         raise CodealignError("the model has no trainable parameter")
     return found
@@ -71,7 +94,8 @@ def trained_weights(model: torch.nn.Module) -> list[Weight]:
 
 def _decays(name: str, parameter: Tensor) -> bool:
     """As transformers' trainer decides: not biases, not norms (vectors)."""
-    return parameter.ndim >= 2 and not name.endswith("bias") and "norm" not in name.lower()
+    dimensions = len(getattr(parameter, "ds_shape", parameter.shape))
+    return dimensions >= 2 and not name.endswith("bias") and "norm" not in name.lower()
 
 
 class Mover:
@@ -84,11 +108,11 @@ class Mover:
 
     def __init__(self, weights: Sequence[Weight], sparsity: float = 0.0) -> None:
         self.weights = list(weights)
-        self._thresholds = {
-            weight.name: masks.threshold(weight.matrix, sparsity)
-            for weight in self.weights
-            if sparsity and masks.is_masked(weight.matrix)
-        }
+        self._thresholds: dict[str, float] = {}
+        for weight in self.weights if sparsity else ():
+            with weight.whole() as matrix:
+                if masks.is_masked(matrix):
+                    self._thresholds[weight.name] = masks.threshold(matrix, sparsity)
         self._bits: dict[str, Tensor] = {}
 
     def refresh_masks(self) -> None:
@@ -124,20 +148,27 @@ class Mover:
                 move(weight.flat[begin : begin + len(noise)], noise)
 
     def _noise(self, seed: int) -> Iterator[tuple[Weight, int, Tensor]]:
+        """Noise for the entries that this process holds: a weight, where in its `flat`, and the noise."""
         generators: dict[torch.device, torch.Generator] = {}
         for weight in self.weights:
             device = weight.flat.device
             if device not in generators:
                 generators[device] = torch.Generator(device).manual_seed(seed)
             bits = self._bits.get(weight.name)
-            for begin in range(0, weight.flat.numel(), PIECE):
-                count = min(PIECE, weight.flat.numel() - begin)
+            entries, own = weight.shape.numel(), len(weight.flat)
+            for begin in range(0, entries, PIECE):
+                count = min(PIECE, entries - begin)
                 noise = torch.randn(
                     count, generator=generators[device], device=device, dtype=weight.flat.dtype
                 )
+                # What lies elsewhere is drawn all the same, for the generator to go on from there.
+                first, last = max(0, begin - weight.begin), min(own, begin + count - weight.begin)
+                if first >= last:
+                    continue
+                noise = noise[first + weight.begin - begin : last + weight.begin - begin]
                 if bits is not None:
-                    noise.mul_(masks.unpacked(bits, begin, count))
-                yield weight, begin, noise
+                    noise.mul_(masks.unpacked(bits, first, last - first))
+                yield weight, first, noise
 
 
 def stream(weights: Sequence[Weight]) -> str:
@@ -151,5 +182,5 @@ def stream(weights: Sequence[Weight]) -> str:
         drawn = torch.randn(4099, generator=generator, device=device).cpu()
         total.update(drawn.numpy().tobytes())
     for weight in weights:
-        total.update(f"{weight.name} {tuple(weight.matrix.shape)} {weight.flat.dtype}\n".encode())
+        total.update(f"{weight.name} {tuple(weight.shape)} {weight.flat.dtype}\n".encode())
     return total.hexdigest()[:32]
