@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment.compat import next_accelerator, plain_loading, without_zero3_hooks
+from alignment.divided import gathered
 from alignment.processes import deepspeed_on_cpu
 from codegen_eval.errors import CodealignError
 
@@ -266,14 +267,14 @@ class Zero:
             yield
             return
         # With its hooks a layer would be divided again as soon as it has been passed.
-        with _gathered(list(module.parameters())), without_zero3_hooks(self.model):
+        with gathered(module.parameters()), without_zero3_hooks(self.model):
             yield
 
     def weights(self) -> dict[str, Tensor]:
         """As `Engine.weights`; one at a time is whole on the device."""
         found = {}
         for name, parameter in trained(self.module).items():
-            with self._at_hand([parameter]):
+            with gathered([parameter]):
                 if self.accelerator.is_main_process:
                     found[name] = parameter.detach().to("cpu", copy=True)
         return found
@@ -283,7 +284,7 @@ class Zero:
         own = trained(self.module)
         check_names(own, weights)
         for name, parameter in own.items():
-            with self._at_hand([parameter], changed=True):
+            with gathered([parameter], changed=True):
                 load_weights({name: parameter}, {name: weights[name]})
         self._zero.refresh_fp32_params()
 
@@ -322,20 +323,6 @@ class Zero:
         zero = self._zero
         parts = zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups
         return list(parts)
-
-    def _at_hand(
-        self, parameters: list[nn.Parameter], *, changed: bool = False
-    ) -> contextlib.AbstractContextManager[Any]:
-        return _gathered(parameters, changed=changed) if self.stage == 3 else contextlib.nullcontext()
-
-
-def _gathered(
-    parameters: list[nn.Parameter], *, changed: bool = False
-) -> contextlib.AbstractContextManager[Any]:
-    """Within, divided parameters are whole; what the first process changed in them counts with `changed`."""
-    from deepspeed import zero
-
-    return zero.GatheredParameters(parameters, modifier_rank=0 if changed else None)  # type: ignore[no-any-return]
 
 
 def load_weights(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:

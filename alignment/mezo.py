@@ -22,7 +22,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from alignment.preference.arguments import Arguments
-from alignment.zeroth_order.launching import refuse_fsdp, without_idle_zero, zero3_settings
+from alignment.processes import refuse_fsdp
+from alignment.zeroth_order.launching import without_idle_zero, zero3_settings
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import RunDir
 
@@ -43,7 +44,7 @@ def run(argv: Sequence[str]) -> RunDir:
     Raises:
         CodealignError: For options, data, models or launches that cannot be used.
     """
-    refuse_fsdp()
+    refuse_fsdp("zeroth-order training")
     with without_idle_zero():
         return _run(parse(argv))
 

@@ -83,23 +83,27 @@ def deepspeed_on_cpu(environment: MutableMapping[str, str]) -> None:
         ) from None
 
 
-def launched_with(name: str) -> bool:
-    """Whether Accelerate's launcher was asked for `DEEPSPEED` or `FSDP`."""
-    return _true(os.environ.get(f"ACCELERATE_USE_{name}", ""))
+def launched_with(name: str, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether Accelerate's launcher was asked for `DEEPSPEED` or `FSDP`.
+
+    Args:
+        name: One of the two.
+        environment: The process's; None takes its own.
+    """
+    environment = os.environ if environment is None else environment
+    return _true(environment.get(f"ACCELERATE_USE_{name}", ""))
 
 
-def refuse_sharding(command: str) -> None:
-    """Refuses a launch that divides the model, for trainers whose every process holds the whole of it.
+def refuse_fsdp(command: str) -> None:
+    """Refuses FSDP, for trainers that do not know its shards.
 
     Raises:
-        CodealignError: Under DeepSpeed and FSDP.
+        CodealignError: In a launch of FSDP.
     """
-    for name in ("DEEPSPEED", "FSDP"):
-        if launched_with(name):
-            raise CodealignError(
-                f"{command} needs the whole model in each process, so {name} does not fit: launch it with "
-                "--accelerate single or ddp"
-            )
+    if launched_with("FSDP"):
+        raise CodealignError(
+            f"{command} does not know FSDP's shards: launch it with --accelerate single, ddp, zero2 or zero3"
+        )
 
 
 def check_processes(
@@ -150,7 +154,7 @@ def _mode(training: Any) -> str:
     deepspeed = f"DeepSpeed ZeRO-{stage}" if stage else "DeepSpeed"
     names = {"MULTI_CPU": "DDP", "MULTI_GPU": "DDP", "FSDP": "FSDP", "DEEPSPEED": deepspeed}
     name = f"DeepSpeed ZeRO-{plugin.zero_stage}" if plugin is not None else names.get(kind, kind)
-    if kind == "MULTI_CPU" and _true(os.environ.get("ACCELERATE_USE_FSDP", "")):
+    if kind == "MULTI_CPU" and launched_with("FSDP"):
         name = "DDP: Accelerate does not shard on CPU processes"
     return f"{name}, {state.backend}, {state.device.type}"
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from alignment.engines import dividing
 from alignment.health.monitor import phase
-from alignment.processes import check_processes, launched_with, refuse_sharding
+from alignment.processes import check_processes, launched_with, refuse_fsdp
 from codegen_eval.errors import CodealignError
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ def joined(command: str, *, cpu: bool = False) -> Ranks:
     """
     zero = launched_with("DEEPSPEED")
     if not zero:
-        refuse_sharding(command)
+        refuse_fsdp(command)
         if int(os.environ.get("WORLD_SIZE") or 1) == 1:
             return Ranks(device="cpu" if cpu else None)
     from accelerate import PartialState

@@ -7,12 +7,13 @@ backward pass multiplies it once more. Only the positions that predict a complet
 
 from __future__ import annotations
 
-import contextlib
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from alignment.divided import gathered, is_divided
 
 CHUNK = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits that exist at once, by device: 32 MiB in float32, and half a gigabyte where products of few rows
@@ -202,12 +203,6 @@ def _reduce(logits: Tensor, targets: Tensor, names: tuple[str, ...]) -> tuple[li
 
 def _whole(weight: Tensor, bias: Tensor | None) -> AbstractContextManager[Any]:
     """Under ZeRO-3 a process holds a share of the head; here the whole of it is needed."""
-    if not hasattr(weight, "ds_id"):
-        return contextlib.nullcontext()
-    import deepspeed
-
+    divided: list[Any] = [part for part in (weight, bias) if part is not None and is_divided(part)]
     # A head tied to the embedding can be held by another module just now: it is whole, and not ours to free.
-    held = [part for part in (weight, bias) if part is not None and part.ds_status.name != "AVAILABLE"]
-    if not held:
-        return contextlib.nullcontext()
-    return deepspeed.zero.GatheredParameters(held)  # type: ignore[no-any-return]
+    return gathered(part for part in divided if part.ds_status.name != "AVAILABLE")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignment.divided import gathered
 from codegen_eval.errors import CodealignError
 from codegen_eval.files import write_whole
 
@@ -83,15 +84,19 @@ def reference_adapter(model: Any) -> Iterator[None]:
 
 
 def weights_hash(model: Any) -> str:
-    """SHA-256 of the weights that the reference has: names, dtypes and bytes, without trained adapters."""
+    """SHA-256 of the weights that the reference has: names, dtypes and bytes, without trained adapters.
+
+    Those that ZeRO-3 has divided are gathered one by one: all processes come here.
+    """
     import torch
 
     total = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
         if ".default." in name and "lora_" in name:
             continue
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        with gathered([tensor]):
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 

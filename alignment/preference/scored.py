@@ -143,7 +143,7 @@ class Scored(ABC):
             return dataset
         from accelerate.utils import broadcast_object_list
 
-        # Each process must look for the same file, and under ZeRO-3 each sees other weights.
+        # Each process must look for the same file.
         key = [
             stored.fingerprint(
                 kind=kind,

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignment.divided import gathered
 from alignment.health.monitor import phase
 from alignment.rewards.execution import PRESETS, execution_reward
 from alignment.zeroth_order.estimators import Values
-from alignment.zeroth_order.zero3 import gathered
 from codegen_eval.errors import CodealignError, unknown
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from alignment.processes import launched_with
 from codegen_eval.errors import CodealignError
 
 _SWITCH = "ACCELERATE_USE_DEEPSPEED"
@@ -21,7 +22,7 @@ def zero_stage(environment: Mapping[str, str]) -> int | None:
     Raises:
         CodealignError: For a DeepSpeed configuration file that cannot be read.
     """
-    if environment.get(_SWITCH, "").strip().lower() != "true":
+    if not launched_with("DEEPSPEED", environment):
         return None
     file = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE")
     if not file or file == "none":
@@ -57,19 +58,6 @@ def without_idle_zero() -> Iterator[None]:
         yield
     finally:
         os.environ[_SWITCH] = before
-
-
-def refuse_fsdp() -> None:
-    """Refuses FSDP, whose shards are not known here.
-
-    Raises:
-        CodealignError: In a launch of FSDP.
-    """
-    if os.environ.get("ACCELERATE_USE_FSDP", "").strip().lower() == "true":
-        raise CodealignError(
-            "zeroth-order training does not know FSDP's shards: launch it with --accelerate single, ddp or "
-            "zero3, which divides the weights"
-        )
 
 
 def zero3_settings(training: Any) -> dict[str, Any] | None:

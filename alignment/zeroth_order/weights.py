@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from alignment.divided import gathered, is_divided
 from alignment.zeroth_order import masks, zero3
 from codegen_eval.errors import CodealignError
 
@@ -48,7 +49,7 @@ class Weight:
         if self.divided is None:
             yield self.flat.view(self.shape)
             return
-        with zero3.gathered([self.divided]):
+        with gathered([self.divided]):
             yield self.divided.data
 
     def take(self, values: Tensor) -> None:
@@ -79,7 +80,7 @@ def trained_weights(model: torch.nn.Module) -> list[Weight]:
                 "which stay in float32"
             )
         decays = _decays(name, parameter)
-        if zero3.is_divided(parameter):
+        if is_divided(parameter):
             flat, begin = zero3.share_of(parameter)
             found.append(Weight(name, flat, parameter.ds_shape, decays, begin, parameter))
             continue

@@ -7,13 +7,14 @@ behind it. Between passes nothing is whole anywhere, so what was moved in a shar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from alignment.divided import gathered, is_divided
 from codegen_eval.errors import CodealignError
 
 _OURS = {
@@ -21,11 +22,6 @@ _OURS = {
     "stage3_param_persistence_threshold": 0,
     "stage3_max_reuse_distance": 0,
 }
-
-
-def is_divided(parameter: Tensor) -> bool:
-    """Whether a parameter is divided over the processes."""
-    return hasattr(parameter, "ds_id")
 
 
 def is_divided_model(model: torch.nn.Module) -> bool:
@@ -51,16 +47,6 @@ def share_of(parameter: Any) -> tuple[Tensor, int]:
     size = parameter.ds_tensor.ds_numel
     begin = size * parameter.ds_zero_partition_rank
     return parameter.ds_tensor[: max(0, min(size, parameter.ds_numel - begin))], begin
-
-
-def gathered(parameters: Iterable[Tensor]) -> contextlib.AbstractContextManager[Any]:
-    """Within, these parameters are whole in each process, to be read alone; all processes must come here."""
-    divided = [parameter for parameter in parameters if is_divided(parameter)]
-    if not divided:
-        return contextlib.nullcontext()
-    from deepspeed import zero
-
-    return zero.GatheredParameters(divided)  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ def test_bad_input_is_one_message(base: Path, tmp_path: Path, monkeypatch: pytes
         with pytest.raises(CodealignError, match=message):
             mrt_star.run(flags(base, tmp_path / "out", **changes))
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(CodealignError, match="mrt-star needs the whole model in each process"):
+    with pytest.raises(CodealignError, match="mrt-star does not know FSDP's shards"):
         mrt_star.run(flags(base, tmp_path / "out"))
 
 
