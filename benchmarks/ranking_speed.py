@@ -26,7 +26,7 @@ from scipy.special import betaln
 from benchmarks.measuring import Bar, machine, print_machine, print_table, write_json
 from codegen_eval.ranking.b4 import b4_scores
 from codegen_eval.ranking.codedpo import codedpo_scores
-from codegen_eval.ranking.common import RANKERS, TIE_TOLERANCE, make_view
+from codegen_eval.ranking.common import RANKERS, best_places, make_view
 from codegen_eval.ranking.simulation import Setting, trials
 
 HYPER = (10.0, 10.0)
@@ -89,9 +89,7 @@ def compare(name: str, matrix: np.ndarray, rounds: int) -> dict[str, Any]:
     """Times of both ways, in turns, and whether they choose the same programs."""
 
     def ours() -> list[int]:
-        scores = b4_scores(matrix, alpha_xy=HYPER[0], beta_0=HYPER[1])
-        best = float(scores.max())
-        return np.flatnonzero(scores >= best - TIE_TOLERANCE * max(1.0, abs(best))).tolist()
+        return best_places(b4_scores(matrix, alpha_xy=HYPER[0], beta_0=HYPER[1]))
 
     def registered() -> list[int]:
         return list(RANKERS.get("b4")(make_view(matrix, alpha_xy=HYPER[0], beta_0=HYPER[1])).best)

@@ -14,12 +14,22 @@ from codegen_eval.datajob.instruct import TEMPLATE
 from codegen_eval.errors import CodealignError
 from codegen_eval.execution import SOURCES, Source
 from codegen_eval.pairs.options import BUILDERS, PairOptions
+from codegen_eval.ranking.adaptive import AdaptiveOptions
 from codegen_eval.ranking.common import RANKERS, Weights
 from codegen_eval.ranking.rows import RankOptions
 from sandbox import Level, Limits
 
 _BENCHMARK_KEYS = ("benchmark", "split", "dataset")
 _OURS = ("local", "ray")
+_ADAPTIVE_KEYS = ("tests_at_a_time", "least")
+_ADAPTIVE_NEEDS = {
+    "ranker": ("b4", "the rule asks who can still be B4's best; other rankers need every cell"),
+    "weights": ("ones", "the rule counts every distinct program and test once"),
+    "hygiene": ("off", "it compares whole columns and judges tests by who fails them"),
+    "builder": ("ranked", "the others count failures or rank tests"),
+    "fit": (False, "it reads whole matrices"),
+    "drop_trivial_tests": (False, "whether all pass a test is not known"),
+}
 
 
 class GenerateDataConfig(SampleConfig):
@@ -83,6 +93,12 @@ class GenerateDataConfig(SampleConfig):
     """Further options of the executor as JSON, as '{"address": "auto"}' for ray."""
     sandbox_workers: int | None = Field(default=None, ge=1)
     """local, ray: programs that run at a time (ray: on each node); default by the machine."""
+    execution: Literal["full", "adaptive"] = "full"
+    """full: every program runs every test; adaptive: only while B4 holds it possible that it is right."""
+    tests_at_a_time: int = Field(default=4, ge=1)
+    """adaptive: tests that programs run before it is decided anew who runs on."""
+    least: float = Field(default=1e-4, ge=0, lt=1)
+    """adaptive: probability of being right, under flat priors, below which a program runs no further."""
     hygiene: Literal["off", "static", "full"] = "static"
     """As in `codealign rank`: by matrix and texts (static), by running cells and canaries too (full)."""
     ranker: str = "b4"
@@ -144,6 +160,14 @@ class GenerateDataConfig(SampleConfig):
         shared = PairOptions.__dataclass_fields__.keys() & type(self).model_fields.keys()
         return PairOptions(**{name: getattr(self, name) for name in shared})
 
+    def adaptive_options(self) -> AdaptiveOptions | None:
+        """Which cells are run; None for all."""
+        if self.execution == "full":
+            return None
+        return AdaptiveOptions(
+            batch=self.tests_at_a_time, least=self.least, alpha_xy=self.alpha_xy, beta_0=self.beta_0
+        )
+
     def limits(self) -> Limits:
         """Of one execution."""
         return Limits(self.cpu_seconds, self.wall_seconds, self.memory_mb)
@@ -178,6 +202,7 @@ def check(config: GenerateDataConfig) -> None:
             "--fit finds alpha_xy and beta_0 of the rankers b4 and posterior; give it with one of these, and "
             "without --alpha-xy and --beta-0"
         )
+    _check_adaptive(config)
     if config.executor not in names():
         raise CodealignError(f"unknown executor {config.executor!r}; there are: {', '.join(names())}")
     if config.executor not in _OURS and config.sandbox_workers is not None:
@@ -187,6 +212,29 @@ def check(config: GenerateDataConfig) -> None:
         )
     if config.push_to_hub is not None and config.push_to_hub.count("/") != 1:
         raise CodealignError(f"--push-to-hub {config.push_to_hub!r}: give OWNER/NAME")
+
+
+def _check_adaptive(config: GenerateDataConfig) -> None:
+    """Refuses adaptive execution with anything that would take unknown cells for failures."""
+    fields = GenerateDataConfig.model_fields
+    if config.execution == "full":
+        idle = [key for key in _ADAPTIVE_KEYS if getattr(config, key) != fields[key].default]
+        if idle:
+            named = " and ".join(f"--{key.replace('_', '-')}" for key in idle)
+            raise CodealignError(
+                f"{named} is for adaptive execution: add --execution adaptive, or leave it out"
+            )
+        return
+    wrong = [
+        f"--{key.replace('_', '-')} {str(value).lower()} ({reason})"
+        for key, (value, reason) in _ADAPTIVE_NEEDS.items()
+        if getattr(config, key) != value
+    ]
+    if wrong:
+        raise CodealignError(
+            "--execution adaptive leaves cells unknown, which is not failed, so it goes only with "
+            f"{'; '.join(wrong)}; give these, or --execution full"
+        )
 
 
 def inputs(config: GenerateDataConfig) -> dict[str, Path]:

@@ -15,9 +15,10 @@ from codegen_eval.commands.data_drawing import Drawing, Inventing
 from codegen_eval.commands.sample import open_backend, requests_for
 from codegen_eval.datajob import card, dataset, instruct, prompts
 from codegen_eval.datajob.contamination import Index, index_of, parse_target
-from codegen_eval.datajob.flow import Meter, Runner, cleaned_rows, run_parts
+from codegen_eval.datajob.flow import Finish, Meter, Runner, cleaned_rows, run_parts
 from codegen_eval.datajob.pairing import Sieve, conversational, fitted, problem_pairs, rankings
 from codegen_eval.datajob.prompts import Candidate
+from codegen_eval.datajob.racing import raced_rows, spared
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.base import Backend
 from codegen_eval.hub import Hub
@@ -108,21 +109,20 @@ def _invented(
 
 def _execute(config: GenerateDataConfig, run_dir: RunDir, drawing: Drawing, runner: Runner) -> None:
     """Writes matrices.jsonl; the figures of the flow go to metrics.jsonl as it goes."""
-    meter = Meter()
-    finish = partial(
-        cleaned_rows,
-        runner=runner,
-        hygiene=config.hygiene,
-        options=config.rank_options(),
-        limits=config.limits(),
-        meter=meter,
+    meter, adaptive = Meter(), config.adaptive_options()
+    shared: dict[str, Any] = {"runner": runner, "limits": config.limits(), "meter": meter}
+    finish: Finish = (
+        partial(cleaned_rows, hygiene=config.hygiene, options=config.rank_options(), **shared)
+        if adaptive is None
+        else partial(raced_rows, options=adaptive, drop_unloadable=config.drop_unloadable, **shared)
     )
+    ahead = runner if adaptive is None else None
 
     def produce(pending: list[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         numbers: list[int] = []
 
         def rows() -> Iterator[dict[str, Any]]:
-            for number, made in run_parts(drawing.tasks(pending), runner, finish, meter, config.limits()):
+            for number, made in run_parts(drawing.tasks(pending), ahead, finish, meter, config.limits()):
                 numbers.append(number)
                 yield from made
 
@@ -205,6 +205,7 @@ def _pairs(
         made, found = problem_pairs(candidate, matrix, ranking, options, config.chat)
         kept = [row for row in made if sieve.keep(row, found, dropped)]
         found["pairs_kept"] += len(kept)
+        found.update(spared(matrix))
         found["problems_with_kept_pairs"] += bool(kept)
         funnel.update(found)
         normal_form.cache_clear()
@@ -249,6 +250,7 @@ def _counted(run_dir: RunDir) -> tuple[dict[str, int], dict[str, int]]:
         shape = row["matrix"]["shape"]
         execution.update(programs_distinct=shape[0], tests_distinct=shape[1], cells=shape[0] * shape[1])
         execution.update(row["counts"])
+        execution.update(spared(row))
         hygiene.update(row.get("hygiene", {}).get("counts", {}))
     return dict(sorted(execution.items())), dict(sorted(hygiene.items()))
 

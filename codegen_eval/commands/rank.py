@@ -108,6 +108,7 @@ def _fitted(
     """The options with hyper-parameters fitted to what is ranked of all rows."""
     matrices = []
     for row, left in zip(rows, cleaned, strict=True):
+        row.need_full("--fit")
         aside = left.aside if left else set()
         codes = [i for i in programs_taking_part(row, options) if i not in aside]
         tests = left.tests if left else range(len(row.tests))

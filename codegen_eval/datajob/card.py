@@ -26,7 +26,7 @@ _TEXT = """\
 # Preference pairs for code, made by `codealign generate-data`
 
 Each row holds a prompt and two answers of one model, of which `chosen` is probably the better one. A model
-wrote programs and tests for each prompt; a sandbox ran every program on every test; `{ranker}` ranked the
+wrote programs and tests for each prompt; {ran}; `{ranker}` ranked the
 programs by what passed, and `{builder}` made the pairs. **No reference solution and no hidden test was used:
 labels are inferred from agreement, and some are wrong** (`confidence` says how sure the order is).
 
@@ -39,6 +39,11 @@ pairs = load_dataset("PATH_OR_ID")
 The columns are TRL's for DPO and what is known of each pair{form}. The split is by prompt: a hash of its
 text decides, so all pairs of a prompt are on one side.
 """
+
+_RAN = {
+    "full": "a sandbox ran every program on every test",
+    "adaptive": "a sandbox ran programs on tests as long as they were in the race",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,10 @@ def render(facts: Facts) -> str:
     front = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True)
     config = public_config(facts.config)
     form = "; texts are messages" if config.get("chat") else ""
+    ran = _RAN["adaptive" if config.get("execution") == "adaptive" else "full"]
     parts = [
         f"---\n{front}---\n",
-        _TEXT.format(ranker=config["ranker"], builder=config["builder"], form=form),
+        _TEXT.format(ranker=config["ranker"], builder=config["builder"], form=form, ran=ran),
         table("Rows", ("split", "pairs"), facts.rows),
         table("Licences of the prompts", ("licence", "prompts with pairs"), facts.licences),
         "The programs and tests were written by the model: its own licence and terms hold for them.\n",

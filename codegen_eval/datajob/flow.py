@@ -48,12 +48,14 @@ class Meter:
         writer_waited: The model waited for the sandbox.
         sandbox_waited: Nothing was there to run: the sandbox waited for the model.
         cells: Executions: a program on a test, those of hygiene included.
+        cells_spared: Executions that adaptive execution left out.
     """
 
     started: float = field(default_factory=time.monotonic)
     writer_waited: float = 0.0
     sandbox_waited: float = 0.0
     cells: int = 0
+    cells_spared: int = 0
     prompts: int = 0
 
     def figures(self) -> dict[str, Any]:
@@ -63,6 +65,7 @@ class Meter:
             "seconds": round(seconds, 3),
             "prompts": self.prompts,
             "executions": self.cells,
+            "executions_spared": self.cells_spared,
             "executions_per_second": round(self.cells / seconds, 2),
             "model_waits_share": round(self.writer_waited / seconds, 4),
             "sandbox_waits_share": round(self.sandbox_waited / seconds, 4),
@@ -85,7 +88,9 @@ Finish = Callable[[Sequence[Task], Sequence[PassMatrix]], list[dict[str, Any]]]
 class _Writer:
     """The thread that draws: parts in, parts with their matrices begun out."""
 
-    def __init__(self, drawn: Drawn, runner: Runner, limits: Limits | None, meter: Meter, ahead: int) -> None:
+    def __init__(
+        self, drawn: Drawn, runner: Runner | None, limits: Limits | None, meter: Meter, ahead: int
+    ) -> None:
         self._drawn, self._runner, self._limits, self._meter = drawn, runner, limits, meter
         self._room = threading.Semaphore(ahead)
         self._begun: queue.SimpleQueue[_Part | BaseException | None] = queue.SimpleQueue()
@@ -116,11 +121,15 @@ class _Writer:
                 self._meter.writer_waited += time.monotonic() - waited
                 if self._stop.is_set():
                     return
-                begun = [self._runner.submit_order(Order(task.job(self._limits))) for task in tasks]
-                self._begun.put(_Part(number, tasks, begun))
+                self._begun.put(_Part(number, tasks, self._begin(tasks)))
             self._begun.put(None)
         except BaseException as error:  # the caller's thread raises it
             self._begun.put(error)
+
+    def _begin(self, tasks: Sequence[Task]) -> list[Future[PassMatrix]]:
+        if self._runner is None:
+            return []
+        return [self._runner.submit_order(Order(task.job(self._limits))) for task in tasks]
 
     def close(self) -> None:
         """Ends the thread after what it is drawing now, and the matrices that nobody waits for."""
@@ -133,13 +142,14 @@ class _Writer:
 
 
 def run_parts(
-    drawn: Drawn, runner: Runner, finish: Finish, meter: Meter, limits: Limits | None = None
+    drawn: Drawn, runner: Runner | None, finish: Finish, meter: Meter, limits: Limits | None = None
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yields `(part, rows)` in the order in which the parts are drawn.
 
     Args:
         drawn: Numbers of parts with their tasks; read in a thread of its own.
-        runner: Where programs run.
+        runner: Where programs run; None = nothing is begun ahead, `finish` gets no matrices and runs
+            programs itself.
         finish: Makes rows of a part's tasks and matrices.
         meter: Takes the counts.
         limits: Of each execution.

@@ -10,6 +10,7 @@ P(rejected's)).
 - Scores that only order: 0.5 + 0.5 * (levels between them) / (levels of the ranking - 1).
 - Scores without meaning (random): 0.5.
 - A rejected program that does not compile or was put aside: 1; a chosen one without score: 0.5.
+- A rejected program that left adaptive execution: 1 - `least`, the bound of the rule by which it left.
 - A chosen program that this ranking puts below the rejected one (other builders choose): 0.5.
 """
 
@@ -48,7 +49,7 @@ def confidence(ranked: RankedRow, chosen: int, rejected: int) -> float:
     if high is None:
         return 0.5
     if low is None:
-        return 1.0
+        return ranked.left_confidence if rejected in ranked.left_race else 1.0
     if ranked.kind in ("log_posterior", "log_probability"):
         return float(expit(max(high - low, 0.0)))
     if ranked.kind == "none":
@@ -69,13 +70,14 @@ def pair_of(
     ties: int | None = None,
 ) -> Pair:
     """A pair with its confidence, margin and scores; the other values as in `Pair`."""
-    share = row.passed[[chosen, rejected]].mean(axis=1)
+    passes, fewer, tests_met = row.common_passes(chosen, rejected)
+    tests_met = max(tests_met, 1)
     return Pair(
         chosen,
         rejected,
         kind,
         confidence(ranked, chosen, rejected),
-        float(share[0] - share[1]),
+        passes / tests_met - fewer / tests_met,
         (ranked.scores[chosen], ranked.scores[rejected]),
         tests,
         weights,
@@ -111,7 +113,12 @@ def _candidates(
     found = []
     for c in chosen:
         for r in rejected:
-            if passes[r] >= passes[c]:
+            if row.race is None:
+                more = passes[c] > passes[r]
+            else:  # a cell that was not run is no failure
+                high, low, _ = row.common_passes(c, r)
+                more = high > low
+            if not more:
                 funnel["candidate_not_fewer_tests"] += 1
             elif normal_form(row.codes[c]) == normal_form(row.codes[r]):
                 funnel["candidate_equal_code"] += 1

@@ -91,6 +91,8 @@ def preference_rows(
     correct: list[list[Pair]] = []
     fast: list[list[Pair]] = []
     for problem in problems:
+        if options.builder != "ranked":
+            problem.row.need_full(f"the builder {options.builder}")
         correct.append(build(problem.row, problem.ranked, options, funnel))
         timing = timings.get(problem.row.task_id)
         fast.append(

@@ -29,6 +29,8 @@ class RankedRow:
         levels: Number of levels.
         kind: What score differences mean.
         tests: Tests that hygiene left, and the multiplicities of all tests; None where there was none.
+        left_race: Programs that left adaptive execution before its end.
+        left_confidence: How sure it is that each of these is not better than the best.
     """
 
     ranker: str
@@ -39,6 +41,8 @@ class RankedRow:
     kind: ScoreKind
     informative: bool
     tests: tuple[tuple[int, ...], tuple[float, ...]] | None = None
+    left_race: frozenset[int] = frozenset()
+    left_confidence: float = 1.0
 
     def restricted(self, row: MatrixRow) -> MatrixRow:
         """The row with the tests that the ranking used."""
@@ -57,6 +61,8 @@ def read_ranking_row(row: Mapping[str, Any], matrix: MatrixRow) -> RankedRow:
         tests = None
         if row.get("tests") is not None:
             tests = (tuple(int(j) for j in row["tests"]), tuple(float(c) for c in row["test_counts"]))
+        left = row.get("left_race") or {"programs": (), "confidence": 1.0}
+        left_race, sure = frozenset(map(int, left["programs"])), float(left["confidence"])
     except (KeyError, TypeError, ValueError) as error:
         raise CodealignError(
             f"not a row of rankings.jsonl (task {matrix.task_id!r}): {type(error).__name__}: {error}"
@@ -79,7 +85,9 @@ def read_ranking_row(row: Mapping[str, Any], matrix: MatrixRow) -> RankedRow:
     for number, members in enumerate(levels):
         for member in members:
             level[scored[member]] = number
-    return RankedRow(ranker, scores, best, tuple(level), len(levels), kind, informative, tests)
+    return RankedRow(
+        ranker, scores, best, tuple(level), len(levels), kind, informative, tests, left_race, sure
+    )
 
 
 @dataclass(frozen=True, slots=True)

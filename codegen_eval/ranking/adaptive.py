@@ -85,29 +85,37 @@ class Progress:
         known: bool (codes, tests): was run.
         live: bool (codes,): still in the race.
         done: Tests that the live programs have met, in the order of the columns.
+        aside: bool (codes,): takes no part and counts nowhere, as programs that do not compile.
     """
 
     passed: BoolArray
     known: BoolArray
     live: BoolArray
-    done: int = 0
+    done: int
+    aside: BoolArray
 
     @classmethod
     def start(cls, codes: int, tests: int) -> Progress:
         """Nothing is known, everybody is in the race."""
-        empty = np.zeros((codes, tests), dtype=np.bool_)
-        return cls(empty, empty.copy(), np.ones(codes, dtype=np.bool_))
+        empty, live = np.zeros((codes, tests), dtype=np.bool_), np.ones(codes, dtype=np.bool_)
+        return cls(empty, empty.copy(), live, 0, ~live)
 
     @property
     def executions(self) -> int:
-        """Cells that were run."""
+        """Cells that were run, but for those of programs put aside."""
         return int(self.known.sum())
+
+    def put_aside(self, codes: BoolArray) -> None:
+        """Programs (codes,) that take no part from now on; what is known of them goes."""
+        self.aside |= codes
+        self.live &= ~codes
+        self.passed[codes] = self.known[codes] = False
 
 
 def known_scores(progress: Progress, options: AdaptiveOptions) -> FloatArray:
     """B4's log posterior (codes,) from known cells alone; minus infinity for programs out of the race."""
     codes, tests = progress.passed.shape
-    defaults = default_hyperparameters(codes, tests)
+    defaults = default_hyperparameters(int((~progress.aside).sum()), tests)
     alpha_xy = defaults[0] if options.alpha_xy is None else options.alpha_xy
     beta_0 = defaults[1] if options.beta_0 is None else options.beta_0
     sets, counts = known_counts(progress)
@@ -129,7 +137,8 @@ def known_counts(progress: Progress) -> tuple[ConsensusSets, SetCounts]:
     m1 = sets.rows @ known - size * k
     e0 = ~sets.rows @ passed
     m0 = ~sets.rows @ known - size * (progress.done - k)
-    return sets, SetCounts(size, k, e1, m1, e0, m0, float(len(progress.live)), float(progress.done), True)
+    codes = float((~progress.aside).sum())
+    return sets, SetCounts(size, k, e1, m1, e0, m0, codes, float(progress.done), True)
 
 
 def leave(progress: Progress, options: AdaptiveOptions) -> BoolArray:

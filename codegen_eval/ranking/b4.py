@@ -10,8 +10,8 @@ scales with the matrix (`default_hyperparameters`). Probabilities are in `rankin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,8 +49,7 @@ def default_hyperparameters(codes: float, tests: float) -> tuple[float, float]:
     return max(10.0 ** (1 + 2 * t), float(codes)), 10.0 ** (1 + 4 * t)
 
 
-@dataclass(frozen=True, slots=True)
-class SetCounts:
+class SetCounts(NamedTuple):
     """What the posterior of each consensus set depends on; all (sets,) but the two totals.
 
     Attributes:
@@ -85,12 +84,13 @@ def count_sets(
     size, rows = set_sizes(sets, code_weights), sets.rows.astype(np.float64)
     codes = float(len(sets.set_of) if code_weights is None else code_weights.sum())
     tests = float(rows.shape[1] if test_weights is None else test_weights.sum())
-    column = size @ rows  # passes of each test
+    # `dot`, as `@` takes a third longer where matrices are small.
+    column = size.dot(rows)  # passes of each test
     if test_weights is None:
-        k = rows @ np.ones(rows.shape[1])
+        k = rows.dot(np.ones(rows.shape[1]))
     else:
-        k, column = rows @ test_weights, column * test_weights
-    on_right = rows @ column
+        k, column = rows.dot(test_weights), column * test_weights
+    on_right = rows.dot(column)
     others = codes - size
     m1 = others * k
     return SetCounts(
@@ -98,15 +98,16 @@ def count_sets(
         k,
         on_right - size * k,
         m1,
-        column.sum() - on_right,
+        size.dot(k) - on_right,
         others * tests - m1,
         codes,
         tests,
-        all(
-            weights is None or bool((weights == np.floor(weights)).all())
-            for weights in (code_weights, test_weights)
-        ),
+        _whole(code_weights) and _whole(test_weights),
     )
+
+
+def _whole(weights: FloatArray | None) -> bool:
+    return weights is None or bool((weights == np.floor(weights)).all())
 
 
 @lru_cache(maxsize=64)

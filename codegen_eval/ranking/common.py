@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,26 +75,24 @@ class Ranking:
     @property
     def best(self) -> tuple[int, ...]:
         """All equally best programs; empty when there are none."""
-        if not self.scores.size:
-            return ()
-        return tuple(np.flatnonzero(self.scores >= self._bound()).tolist())
+        return tuple(best_places(self.scores, self.floor))
 
     @property
     def informative(self) -> bool:
         """Whether any two programs are told apart."""
-        return bool(self.scores.size and self.scores.min() < self._bound())
-
-    def _bound(self) -> float:
-        return _level_end(float(self.scores.max()), self.floor)
+        if not self.scores.size:
+            return False
+        return bool(self.scores.min() < _level_end(float(self.scores.max()), self.floor))
 
 
 Ranker = Callable[[View], Ranking]
 RANKERS: Registry[Ranker] = Registry("ranker", "codealign.rankers", "codegen_eval.ranking")
 
 
-@dataclass(frozen=True, slots=True)
-class ConsensusSets:
+class ConsensusSets(NamedTuple):
     """Programs grouped by equal rows; sets are ordered by their smallest member.
+
+    A named tuple: a frozen dataclass takes two to six times as long to make, which counts in small matrices.
 
     Attributes:
         first: (sets,) the smallest member of each set.
@@ -192,20 +190,30 @@ def consensus_sets(passed: ArrayLike) -> ConsensusSets:
     # A choice of columns may lie in memory column by column, and so would its bits.
     cells = np.ascontiguousarray(matrix if matrix.shape[1] <= _PACKED_FROM else np.packbits(matrix, axis=1))
     keys = cells.view(f"V{cells.shape[1]}").ravel().tolist() if cells.size else [b""] * len(matrix)
-    numbers: dict[bytes, int] = {}
-    found = [numbers.setdefault(key, len(numbers)) for key in keys]
+    smallest: dict[bytes, int] = {}
+    # Each program's smallest equal one; `map` keeps the loop out of the interpreter.
+    equal = list(map(smallest.setdefault, keys, range(len(keys))))
     every = np.arange(len(keys))
-    if len(numbers) == len(keys):
+    if len(smallest) == len(keys):
         return ConsensusSets(every, every, matrix)
-    set_of = np.fromiter(found, dtype=np.intp, count=len(found))
-    first = np.empty(len(numbers), dtype=np.intp)
-    first[set_of[::-1]] = every[::-1]  # the last one written is the smallest member
-    return ConsensusSets(first, set_of, matrix.take(first, axis=0))
+    leader = np.array(equal, dtype=np.intp)
+    first = (leader == every).nonzero()[0]
+    number = np.empty(len(keys), dtype=np.intp)  # of the set, at its smallest member; never read elsewhere
+    number[first] = every[: len(first)]
+    return ConsensusSets(first, number[leader], matrix.take(first, axis=0))
 
 
 def set_sizes(sets: ConsensusSets, code_weights: FloatArray | None) -> FloatArray:
     """Programs (sets,) of each set, counted with their multiplicity; None counts each once."""
     return np.bincount(sets.set_of, code_weights, len(sets.first)).astype(np.float64, copy=False)
+
+
+def best_places(scores: FloatArray, floor: float = 1.0) -> list[int]:
+    """Indices of all best scores, ties within 1e-9 * max(floor, |score|) included; none where none is."""
+    if not scores.size:
+        return []
+    found: list[int] = (scores >= _level_end(float(scores.max()), floor)).nonzero()[0].tolist()
+    return found
 
 
 def tie_levels(scores: ArrayLike, floor: float = 1.0) -> tuple[tuple[int, ...], ...]:

@@ -125,6 +125,7 @@ def clean(row: MatrixRow, taking_part: Sequence[int]) -> Cleaned:
         row: Programs, tests, results.
         taking_part: The programs that are ranked.
     """
+    row.need_full("test hygiene")
     left = Cleaned(list(range(len(row.tests))), row.test_counts.copy(), set())
     left.counts.update(tests=len(row.tests), programs=len(taking_part))
     if row.known is not None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from codegen_eval.errors import CodealignError
-from codegen_eval.ranking.common import RANKERS, BoolArray, FloatArray, Ranking, Weights, make_view
+from codegen_eval.ranking.common import RANKERS, BoolArray, FloatArray, Ranking, Weights, make_view, ranking
+from codegen_eval.ranking.raced import Race, raced_scores
 from sandbox import PassMatrix, Verdict
 
+# How matrices that were filled adaptively can be ranked: the race counts each text once, and by B4.
+RACED = {"ranker": "b4", "weights": "ones", "drop_trivial_tests": False}
 _SYNTAX_ERROR = list(Verdict).index(Verdict.syntax_error)
 
 
@@ -57,6 +60,8 @@ class MatrixRow:
         unloadable: bool (codes,): did not compile.
         sources: (tests,) where each test came from.
         known: bool (codes, tests): the sandbox ran the cell; all of them when absent.
+        race: How far each program came, where cells were filled adaptively (`raced.py`); None where every
+            program was asked every test.
     """
 
     task_id: str
@@ -69,11 +74,34 @@ class MatrixRow:
     test_counts: FloatArray
     unloadable: BoolArray
     known: BoolArray | None = None
+    race: Race | None = None
 
     @property
     def failed(self) -> BoolArray:
         """Cells (codes, tests) that ran and did not pass."""
         return ~self.passed if self.known is None else self.known & ~self.passed
+
+    def need_full(self, what: str) -> None:
+        """Says that `what` cannot do with cells that were never run.
+
+        Raises:
+            CodealignError: The matrix was filled adaptively.
+        """
+        if self.race is not None:
+            raise CodealignError(
+                f"task {self.task_id!r}: {what} needs the whole matrix, and this one was filled adaptively "
+                "(execution: adaptive), where cells that were not run are unknown, not failed; use the "
+                "ranker b4 with weights ones, without hygiene and fit, and pairs of the builder ranked, or "
+                "make the matrices with execution: full"
+            )
+
+    def common_passes(self, one: int, other: int) -> tuple[int, int, int]:
+        """Passes of two programs on the tests that both were asked, and how many tests that are."""
+        cells = self.passed[[one, other]]
+        if self.race is not None:
+            cells = cells[:, self.race.asked[[one, other]].all(axis=0)]
+        passes = cells.sum(axis=1)
+        return int(passes[0]), int(passes[1]), cells.shape[1]
 
     def with_tests(self, kept: Sequence[int]) -> MatrixRow:
         """The same row with some of its tests, in the given order."""
@@ -85,6 +113,7 @@ class MatrixRow:
             passed=self.passed[:, places],
             test_counts=self.test_counts[places],
             known=None if self.known is None else self.known[:, places],
+            race=None if self.race is None else replace(self.race, asked=self.race.asked[:, places]),
         )
 
 
@@ -96,6 +125,8 @@ def read_matrix_row(row: Mapping[str, Any]) -> MatrixRow:
         tests = tuple(str(test["text"]) for test in row["tests"])
         sources = tuple(str(test["source"]) for test in row["tests"])
         task_id, entry_point = str(row["task_id"]), str(row["entry_point"])
+        raced = row.get("race")
+        race = None if raced is None else Race.from_json(raced, len(codes), len(tests))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CodealignError(
             f"not a row of matrices.jsonl (task {row.get('task_id')!r}): {type(error).__name__}: {error}"
@@ -118,6 +149,7 @@ def read_matrix_row(row: Mapping[str, Any]) -> MatrixRow:
         test_counts=np.asarray(matrix.test_counts, dtype=np.float64),
         unloadable=(verdicts == _SYNTAX_ERROR).any(axis=1),
         known=np.asarray(matrix.known, dtype=np.bool_),
+        race=race,
     )
 
 
@@ -154,6 +186,7 @@ def rank_matrix(
     Returns:
         The ranking, and for each of its programs the index in the row.
     """
+    row.need_full(f"the ranker {options.ranker} with weights {options.weights}")
     codes = programs_taking_part(row, options) if codes is None else list(codes)
     view = make_view(
         row.passed[codes],
@@ -177,6 +210,28 @@ def informative_tests(row: MatrixRow, options: RankOptions) -> list[int]:
     return [int(j) for j in np.flatnonzero(~row.passed[codes].all(axis=0))]
 
 
+def _raced_row(row: MatrixRow, race: Race, options: RankOptions) -> dict[str, Any]:
+    """The ranking of a problem whose cells were filled adaptively; `left_race` names who left, and how sure
+    that is.
+    """
+    codes = programs_taking_part(row, options)
+    found, parameters = raced_scores(row.passed, race, codes, options.alpha_xy, options.beta_0)
+    places = list(found)
+    among = ranking([found[i] for i in places], "log_posterior")
+    left = [i for i in codes if i not in found]
+    return {
+        "task_id": row.task_id,
+        "ranker": options.ranker,
+        "weights": options.weights,
+        "parameters": parameters,
+        "kind": among.kind,
+        "scores": [found.get(i) for i in range(len(row.codes))],
+        "best": [places[i] for i in among.best],
+        "informative": among.informative or bool(places and left),
+        "left_race": {"programs": left, "confidence": max(0.5, 1.0 - race.least)},
+    }
+
+
 def ranking_row(row: MatrixRow, options: RankOptions, cleaned: Kept | None = None) -> dict[str, Any]:
     """One row of `rankings.jsonl`; a program or test that was left out has the score null.
 
@@ -185,6 +240,8 @@ def ranking_row(row: MatrixRow, options: RankOptions, cleaned: Kept | None = Non
         options: How to rank.
         cleaned: What hygiene left of the row (`hygiene.Cleaned`); everything when absent.
     """
+    if row.race is not None and cleaned is None and RACED.items() <= asdict(options).items():
+        return _raced_row(row, row.race, options)
     codes = programs_taking_part(row, options)
     tests = informative_tests(row, options)
     used = row
@@ -192,23 +249,23 @@ def ranking_row(row: MatrixRow, options: RankOptions, cleaned: Kept | None = Non
         codes = [i for i in codes if i not in cleaned.aside]
         tests = [j for j in tests if j in set(cleaned.tests)]
         used = replace(row, test_counts=cleaned.test_counts)
-    ranking, codes = rank_matrix(used.with_tests(tests), options, codes)
+    ranked, codes = rank_matrix(used.with_tests(tests), options, codes)
     scores: list[float | None] = [None] * len(row.codes)
-    for index, score in zip(codes, ranking.scores, strict=True):
+    for index, score in zip(codes, ranked.scores, strict=True):
         scores[index] = float(score)
     found = {
         "task_id": row.task_id,
         "ranker": options.ranker,
         "weights": options.weights,
-        "parameters": dict(ranking.parameters),
-        "kind": ranking.kind,
+        "parameters": dict(ranked.parameters),
+        "kind": ranked.kind,
         "scores": scores,
-        "best": [codes[i] for i in ranking.best],
-        "informative": ranking.informative,
+        "best": [codes[i] for i in ranked.best],
+        "informative": ranked.informative,
     }
-    if ranking.test_scores is not None:
+    if ranked.test_scores is not None:
         test_scores: list[float | None] = [None] * len(row.tests)
-        for place, value in zip(tests, ranking.test_scores, strict=True):
+        for place, value in zip(tests, ranked.test_scores, strict=True):
             test_scores[place] = float(value)
         found["test_scores"] = test_scores
     if cleaned is not None:

@@ -46,7 +46,7 @@ _REASONS = {
     "ratio_too_small": "their times are too near",
 }
 # Steps that are left out where they took nothing.
-_IF_ANY = ("ranked", "left by hygiene")
+_IF_ANY = ("ranked", "in the race to its end", "left by hygiene")
 # Counts of programs or pairs that stand among the counts of timed problems.
 _NOT_PROBLEMS = ("efficiency_disagreeing_programs", "efficiency_pairs_over_share", "efficiency_with_pairs")
 
@@ -89,6 +89,7 @@ def count_matrix(
     found["programs_compile"] = int(loads.sum())
     taking = loads if ranked is None else loads & np.array([s is not None for s in ranked.scores], np.bool_)
     found["programs_ranked"] = int(taking.sum())
+    found["programs_left_race"] = 0 if ranked is None else len(ranked.left_race)
     passes = taking & row.passed.any(axis=1)
     found["programs_passing"] = int(passes.sum())
     found["programs_chosen"] = sum(sha(row.codes[i]) in chosen for i in np.flatnonzero(passes))
@@ -164,7 +165,8 @@ def _programs(t: Counter[str]) -> Lane:
             ("drawn from the model", t["programs_drawn"], ""),
             ("distinct within their problem", t["programs_distinct"], "drawn more than once"),
             ("that compile", t["programs_compile"], "do not compile"),
-            ("ranked", t["programs_ranked"], "put aside: they detect tests"),
+            ("ranked", t["programs_ranked"] + t["programs_left_race"], "put aside: they detect tests"),
+            ("in the race to its end", t["programs_ranked"], "probably wrong, so they were run no further"),
             ("that pass a test", t["programs_passing"], "pass no test"),
             ("chosen in a pair", t["programs_chosen"], "chosen in no pair"),
         ],

@@ -14,9 +14,10 @@ from codegen_eval.benchmarks.base import BENCHMARKS
 from codegen_eval.commands import generate_data
 from codegen_eval.commands.generate_data import GenerateDataConfig
 from codegen_eval.errors import CodealignError
+from codegen_eval.ranking.rows import read_matrix_row
 from codegen_eval.runs import read_jsonl
 from sandbox.executors import registry
-from tests.codegen_eval.datajob.made_up import COUNT, Executor, Model, problems
+from tests.codegen_eval.datajob.made_up import COUNT, WORDS, Executor, Model, problems
 
 pytest.importorskip("pyarrow")
 
@@ -36,6 +37,25 @@ def job(out: Path, model: Model | None = None, hub: Any = None, **options: Any) 
     return generate_data.run(settings(out, **options), Executor(), model or Model(), hub).path
 
 
+ADAPTIVE: dict[str, Any] = {"execution": "adaptive", "weights": "ones", "hygiene": "off"}
+
+
+class Tests(Model):
+    """Writes enough tests for programs to leave a race."""
+
+    __test__ = False
+
+    def _texts(self, request: Any) -> list[str]:
+        texts = super()._texts(request)
+        if request.key.startswith("tests/"):
+            word = request.key.rpartition("_")[2]
+            n = WORDS.index(word) + 1
+            # The first tells two wrong programs apart: a set that passes nothing stays in a race for long.
+            texts[0] = f"assert add_{word}(0) == {n}\n" + texts[0]
+            texts[0] += "".join(f"assert add_{word}({x}) == {x + n}\n" for x in range(10, 30))
+        return texts
+
+
 def folder(path: Path) -> dict[str, bytes]:
     root = path / "dataset"
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
@@ -49,16 +69,18 @@ def columns(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_killed_before_or_after_any_write_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("execution", ["full", "adaptive"])
+def test_killed_before_or_after_any_write_it_ends_with_the_same_bytes(tmp_path: Path, execution: str) -> None:
     """Every attempt is a forked child, killed at its first, second, ... rename, before and after it."""
     out, attempts = tmp_path / "killed", 0
+    options = ADAPTIVE if execution == "adaptive" else {}
     while attempts < 40:
         attempts += 1
         child = os.fork()
         if not child:
             try:
                 _kill_at_rename(1 + attempts // 2, after=bool(attempts % 2))
-                job(out)
+                job(out, Tests(), **options)
             finally:
                 os._exit(0 if (out / "finished.json").exists() else 1)
         _, status = os.waitpid(child, 0)
@@ -66,7 +88,7 @@ def test_killed_before_or_after_any_write_it_ends_with_the_same_bytes(tmp_path: 
             assert os.WEXITSTATUS(status) == 0
             break
     assert 6 < attempts < 40
-    assert folder(out) == folder(job(tmp_path / "whole"))
+    assert folder(out) == folder(job(tmp_path / "whole", Tests(), **options))
     assert list(read_jsonl(out / "pairs.jsonl")) == list(read_jsonl(tmp_path / "whole/pairs.jsonl"))
 
 
@@ -132,6 +154,44 @@ def test_it_loads_as_a_dataset(tmp_path: Path) -> None:
     assert sum(map(len, loaded.values())) == len(columns(path))
     assert {"prompt", "chosen", "rejected"} <= set(loaded["train"].column_names)
     assert not set(loaded["train"]["prompt"]) & set(loaded["test"]["prompt"])
+
+
+def test_adaptive_execution_spares_executions_counts_them_and_makes_pairs(tmp_path: Path) -> None:
+    path = job(tmp_path / "a", Tests(), **ADAPTIVE)
+    funnel = json.loads((path / "funnel.json").read_text())
+    rows = list(read_jsonl(path / "matrices.jsonl"))
+    made = sum(int(read_matrix_row(row).known.sum()) for row in rows)  # type: ignore[union-attr]
+    cells = sum(row["matrix"]["shape"][0] * row["matrix"]["shape"][1] for row in rows)
+    assert funnel["executions_made"] == made < cells == made + funnel["executions_spared"]
+    last = [row for row in read_jsonl(path / "metrics.jsonl") if row["event"] == "part"][-1]
+    assert (last["executions"], last["executions_spared"]) == (made, funnel["executions_spared"])
+    card = (path / "dataset/README.md").read_text()
+    assert f"| executions_spared | {cells - made} |" in card and "as long as they were in the race" in card
+    pairs = columns(path)
+    assert {row["task_id"] for row in pairs} == {p.task_id for p in problems()}
+    for ranking in read_jsonl(path / "rankings.jsonl"):
+        assert ranking["left_race"]["programs"] and ranking["informative"]
+        assert all(ranking["scores"][i] is None for i in ranking["left_race"]["programs"])
+    assert 0.9999 in {row["confidence"] for row in pairs if row["rejected_score"] is None}
+
+
+def test_adaptive_execution_that_lets_nobody_leave_gives_the_pairs_of_full_execution(tmp_path: Path) -> None:
+    full = job(tmp_path / "a", Tests(), **{**ADAPTIVE, "execution": "full"})
+    adaptive = job(tmp_path / "b", Tests(), **ADAPTIVE, least=0.0, tests_at_a_time=3)
+    rows = [list(read_jsonl(path / "pairs.jsonl")) for path in (full, adaptive)]
+    scores = [[(row.pop("chosen_score"), row.pop("rejected_score")) for row in some] for some in rows]
+    assert rows[0] == rows[1] and rows[0]
+    for one, other in zip(*scores, strict=True):
+        assert one == pytest.approx(other)
+    assert json.loads((adaptive / "funnel.json").read_text())["executions_spared"] == 0
+
+
+@pytest.mark.sandbox
+def test_adaptive_execution_in_the_real_sandbox_gives_the_pairs_of_the_stand_in(tmp_path: Path) -> None:
+    real = generate_data.run(settings(tmp_path / "a", limit=4, **ADAPTIVE), backend=Tests()).path
+    stand_in = job(tmp_path / "b", Tests(), limit=4, **ADAPTIVE)
+    assert (real / "pairs.jsonl").read_bytes() == (stand_in / "pairs.jsonl").read_bytes()
+    assert (real / "funnel.json").read_bytes() == (stand_in / "funnel.json").read_bytes()
 
 
 def test_how_samples_are_batched_and_where_they_run_changes_nothing(tmp_path: Path) -> None:
@@ -240,6 +300,12 @@ def test_a_contaminated_set_leaves_no_prompt_and_says_so(tmp_path: Path) -> None
         ({"ranker": "b5"}, "did you mean 'b4'"),
         ({"builder": "rankd"}, "did you mean 'ranked'"),
         ({"ranker": "codet", "fit": True}, "--fit finds"),
+        ({**ADAPTIVE, "ranker": "codet"}, r"goes only with --ranker b4 \(the rule asks"),
+        ({"execution": "adaptive"}, r"--weights ones \([^;]*\); --hygiene off \([^;]*\); give these, or"),
+        ({**ADAPTIVE, "builder": "dstc"}, r"--builder ranked"),
+        ({**ADAPTIVE, "drop_trivial_tests": True}, r"--drop-trivial-tests false"),
+        ({**ADAPTIVE, "fit": True}, r"--fit false"),
+        ({"least": 0.1}, r"--least is for adaptive execution"),
         ({"executor": "lokal"}, "unknown executor 'lokal'; there are: local"),
         ({"executor": "http", "sandbox_workers": 2}, "is for the executors local and ray"),
         ({"push_to_hub": "name"}, "give OWNER/NAME"),
