@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 _AHEAD = 32
 
 
-class SlotLayer(DynamicLayer):
+class SlotLayer(DynamicLayer):  # type: ignore[misc]
     """A layer of transformers' `Cache` that writes into room of its own.
 
     Attributes:
@@ -27,6 +27,7 @@ class SlotLayer(DynamicLayer):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_initialized = False
         self.room: list[Tensor] = []
 
     def update(
