@@ -158,6 +158,7 @@ def main() -> int:
         "batched, no prefix store": lambda: bench.ours(True, 0.0),
         "one by one, no prefix store": lambda: bench.ours(False, 0.0),
     }
+    bench.ours(True, 1024.0)  # what is made once a process is made now
     if given.vllm:
         ways |= {VLLM: lambda: bench.vllm(True), "vLLM, one by one": lambda: bench.vllm(False)}
         bench.vllm(True)  # loads

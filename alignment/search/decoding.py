@@ -1,8 +1,8 @@
 """Many continuations of many prefixes in one batch, with what is known of the prefixes taken from a store.
 
 Every row's layout is [gap, stored tokens | gap, new tokens of the prefix | sampled tokens]; the attention
-mask is our own and leaves the gaps out, positions are given, so that rows of any lengths fit together. Rows
-leave when they are done.
+mask is our own and leaves the gaps out, positions are given, so that rows of any lengths fit together. A row
+leaves as soon as it is done.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from codegen_eval.generation.sampling import choose_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-# Rows leave when this share of the batch is finished: each departure copies the cache once.
-_DEPART = 0.1
 
 Done = Callable[[int, list[int]], int | None]
 """Row and its tokens so far -> how many of them are kept, None to go on."""
@@ -101,16 +98,11 @@ def draw(
             logps = _logps(batch.logits, chosen)
             for row, token, logp in zip(batch.alive, chosen.tolist(), logps, strict=True):
                 one = drawn[row]
-                if one.kept:
-                    one.tokens.append(token)  # waits for its departure; cut off below
-                    continue
                 one.tokens.append(token)
                 one.logps.append(logp)
                 kept = done(row, one.tokens)
                 one.kept = kept or (len(one.tokens) if column + 1 == uniforms.shape[1] else 0)
             batch.step(chosen, drawn)
-    for one in drawn:
-        del one.tokens[len(one.logps) :]
     store.shrink()
     return drawn
 
@@ -182,8 +174,12 @@ class _Batch:
         import torch
         from transformers import DynamicCache
 
+        from alignment.search.slots import SlotLayer
+
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [SlotLayer() for _ in range(self.model.config.get_text_config().num_hidden_layers)]
         if not self.stored:
-            return DynamicCache(config=self.model.config)
+            return cache
         sample = next(work.known for work in self.works if work.known is not None)
         both, heads, _, size = sample.values.shape
         shape = (both, len(self.works), heads, self.stored, size)
@@ -191,7 +187,9 @@ class _Batch:
         for i, work in enumerate(self.works):
             if work.known is not None:
                 work.known.copy_into(values[:, i], work.taken)
-        return DynamicCache(list(zip(values[0::2], values[1::2], strict=True)), config=self.model.config)
+        for layer, keys, its_values in zip(cache.layers, values[0::2], values[1::2], strict=True):
+            layer.update(keys, its_values)
+        return cache
 
     def _values(self, rows: Sequence[int], first: int = 0) -> Tensor:
         """Keys and values of some rows from slot `first` on, (2 x layers, rows, heads, slots, size)."""
@@ -209,30 +207,40 @@ class _Batch:
         rows = torch.repeat_interleave(torch.arange(len(works), device=self.device), counts)
         self.owner = [work for work in works for _ in range(work.count)]
         self.alive = list(range(len(self.owner)))
-        self._select(rows)
-        return list(self.alive)
-
-    def _select(self, rows: Tensor) -> None:
         self.cache.batch_select_indices(rows)
         self.logits, self.bias, self.positions = self.logits[rows], self.bias[rows], self.positions[rows]
+        return list(self.alive)
 
     def step(self, chosen: Tensor, drawn: Sequence[Drawn]) -> None:
-        """Lets finished rows go, where enough are, and computes the next distribution of the others."""
+        """Lets finished rows go and computes the next distribution of the others."""
         import torch
 
         finished = [place for place, row in enumerate(self.alive) if drawn[row].kept]
-        if len(finished) == len(self.alive) or len(finished) > _DEPART * len(self.alive):
+        if finished:
             self._keep(finished, drawn)
-            left = sorted(set(range(len(self.alive))) - set(finished))
-            self.alive = [self.alive[place] for place in left]
-            if not left:
+            chosen = chosen[self._depart(finished)]
+            if not self.alive:
                 return
-            keep = torch.tensor(left, device=self.device)
-            chosen = chosen[keep]
-            self._select(keep)
         self.bias = torch.cat([self.bias, self.bias.new_zeros((len(self.alive), 1, 1, 1))], dim=3)
         self._forward(chosen[:, None], self.positions)
         self.positions = self.positions + 1
+
+    def _depart(self, finished: Sequence[int]) -> Tensor:
+        """Takes rows out of the batch; gives the places, before, of those that stay."""
+        import torch
+
+        from alignment.search.slots import departures
+
+        sources, holes = departures(finished, len(self.alive))
+        places = list(range(len(self.alive) - len(finished)))
+        for source, hole in zip(sources, holes, strict=True):
+            places[hole] = source
+        for layer in self.cache.layers:
+            layer.leave(sources, holes, len(places))
+        self.alive = [self.alive[place] for place in places]
+        stay = torch.tensor(places, dtype=torch.long, device=self.device)
+        self.bias, self.positions = self.bias[stay], self.positions[stay]
+        return stay
 
     def _forward(self, ids: Tensor, positions: Tensor) -> None:
         out = self.model(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from codegen_eval.errors import CodealignError
 from codegen_eval.generation.hf import end_tokens
 
 _LOGP_DIGITS = 9
+_TEXTS = 1024  # whose places are remembered: siblings often write the same
 _CONTEXT = 4  # tokens before a step with which it is decoded: some tokenizers drop a leading blank
 
 
@@ -90,6 +92,7 @@ class StepEnds:
         self.tokenizer = tokenizer
         self.ends = ends
         self.sampling = sampling
+        self.splitter = lru_cache(_TEXTS)(sampling.splitter)
         self.fast = getattr(tokenizer, "backend_tokenizer", None)
         self.pieces: dict[int, str] = {}
         self.before: dict[tuple[int, ...], int] = {}
@@ -167,7 +170,7 @@ class StepEnds:
         """Tokens up to the first certain end of a step behind the prefix."""
         spoken = [token for token in tokens if token not in self.ends]
         before = len(request.text)
-        ends = self.sampling.splitter(request.text + self.text(request, spoken))
+        ends = self.splitter(request.text + self.text(request, spoken))
         first = next((end - before for end in ends if end > before), None)
         if first is None:
             return None

@@ -1,12 +1,11 @@
 """Steps drawn by vLLM (Kwon et al. 2023, arXiv 2309.06180), whose prefix cache keeps what nodes share.
 
-The engine cannot be asked after every token where a step ends. So a child is drawn up to the next text at
-which the splitter could find an end (`StepSampling.trigger`; up to the step's limit where there is none);
-then its tokens are gone through one by one, as the sampler over Hugging Face models does while it draws. A
-child that is not over yet is asked for again with its tokens behind the prefix, and the cache holds all but
-the last block of them. What was drawn behind the end of a step is cut off, and counted as sampled.
+The engine is run a step at a time and hands out every token as it comes. After each one the splitter is
+asked, as the sampler over Hugging Face models does while it draws; a child whose step is over is taken out of
+the engine's batch at once. So nothing is drawn behind the end of a step but what shows that it was one, and
+no child is ever asked for twice.
 
-Every child has seeds of its own, from its node's and its place, so a tree does not depend on those beside it
+Every child has a seed of its own, from its node's and its place, so a tree does not depend on those beside it
 but for sums of another batch, which now and then tip a token.
 """
 
@@ -15,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,13 +68,12 @@ class _Child:
     place: int
     tokens: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
-    turns: int = 0
     kept: int = 0
 
     @property
     def seed(self) -> int:
-        """Of the next turn."""
-        key = np.random.SeedSequence(self.request.seed, spawn_key=(self.place, self.turns))
+        """What its tokens are drawn with."""
+        key = np.random.SeedSequence(self.request.seed, spawn_key=(self.place, 0))
         return int(key.generate_state(1)[0])
 
 
@@ -82,7 +81,8 @@ class VLLMStepSampler:
     """Draws steps with an engine; give it to `lockstep.search` as `sample`, its `most` as `most`.
 
     Args:
-        engine: vLLM's `LLM`, with its default `logprobs_mode` (raw: those of temperature 1).
+        engine: vLLM's `LLM`, with its default `logprobs_mode` (raw: those of temperature 1). While a call
+            lasts nobody else may draw with it.
         tokenizer: The policy's.
         ends: Token ids that end an answer.
         sampling: How steps are drawn and where they end.
@@ -90,7 +90,7 @@ class VLLMStepSampler:
 
     Attributes:
         sampled: Tokens drawn so far, cut off ones included.
-        computed: Tokens of prefixes that went through the model; a child's own count where it went on.
+        computed: Tokens of prefixes that went through the model, each child's counted.
         reused: Tokens of prefixes that came from the prefix cache.
     """
 
@@ -108,6 +108,7 @@ class VLLMStepSampler:
         self.window = window
         self.steps = StepEnds(tokenizer, ends, sampling)
         self.sampled = self.computed = self.reused = 0
+        self._numbers = count()
 
     def most(self, request: Request) -> int:
         """Most tokens that a request can cost."""
@@ -123,52 +124,69 @@ class VLLMStepSampler:
         for request in requests:
             check_window(request, self.sampling.limit(request), self.window)
         children = [[_Child(request, place) for place in range(request.breadth)] for request in requests]
-        going = [child for family in children for child in family]
-        while going:
-            self._turn(going)
-            going = [child for child in going if not child.kept]
+        self._draw([child for family in children for child in family])
         return [[self._step(child) for child in family] for family in children]
 
-    def _turn(self, going: Sequence[_Child]) -> None:
-        """Draws each child up to the next place at which it could end."""
-        prompts = [{"prompt_token_ids": [*child.request.prefix, *child.tokens]} for child in going]
-        with refusals("a prefix"):
-            outputs = self.engine.generate(prompts, [self._settings(c) for c in going], use_tqdm=False)
-        for child, prompt, output in zip(going, prompts, outputs, strict=True):
-            cached = getattr(output, "num_cached_tokens", None) or 0
-            self.reused += cached
-            self.computed += len(prompt["prompt_token_ids"]) - cached
-            self._take(child, output.outputs[0])
+    def _draw(self, children: Sequence[_Child]) -> None:
+        """Runs the engine until every child's step is over."""
+        core = self.engine.llm_engine
+        going: dict[str, _Child] = {}
+        try:
+            for child in children:
+                name = f"step-{next(self._numbers)}"
+                # Rendered already, as vLLM calls it: the tokens are taken as they are.
+                prompt = {"type": "token", "prompt_token_ids": list(child.request.prefix)}
+                with refusals("a prefix"):
+                    core.add_request(name, prompt, self._settings(child))
+                going[name] = child
+            while going:
+                if not core.has_unfinished_requests():
+                    raise CodealignError(f"vLLM dropped {len(going)} children without an end")
+                over = [output.request_id for output in core.step() if self._take(output, going)]
+                core.abort_request(over)  # does nothing for those that ended by themselves
+                for name in over:
+                    del going[name]
+        finally:
+            if going:
+                core.abort_request(list(going))
 
     def _settings(self, child: _Child) -> Any:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         sampling = self.sampling
-        triggers = [sampling.trigger] if sampling.trigger and not child.request.last else []
         sampled = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": child.seed}
         return SamplingParams(
             n=1,
-            max_tokens=sampling.limit(child.request) - len(child.tokens),
-            stop=[*sampling.stop, *triggers],
+            max_tokens=sampling.limit(child.request),
             stop_token_ids=sorted(self.steps.ends),
             logprobs=0,  # the drawn token's alone
+            detokenize=False,  # `StepEnds` reads the tokens, stop texts too
+            output_kind=RequestOutputKind.DELTA,
             **(sampled if sampling.temperature else {"temperature": 0.0}),
         )
 
-    def _take(self, child: _Child, output: Any) -> None:
-        """Adds what was drawn and says whether, and where, the step is over."""
-        begun = len(child.tokens)
-        child.tokens += output.token_ids
-        child.logps += [
-            float(step[token].logprob) for token, step in zip(output.token_ids, output.logprobs, strict=True)
-        ]
-        child.turns += 1
-        self.sampled += len(child.tokens) - begun
-        for count in range(begun + 1, len(child.tokens) + 1):
-            kept = self.steps.kept(child.request, child.tokens[:count])
+    def _take(self, output: Any, going: Mapping[str, _Child]) -> bool:
+        """Adds what was drawn for a child and says whether its step is over."""
+        child = going.get(output.request_id)
+        if child is None:
+            return False
+        if not child.tokens:
+            cached = getattr(output, "num_cached_tokens", None) or 0
+            self.reused += cached
+            self.computed += len(child.request.prefix) - cached
+        one = output.outputs[0]
+        for token, step in zip(one.token_ids, one.logprobs, strict=True):
+            child.tokens.append(token)
+            child.logps.append(float(step[token].logprob))
+            self.sampled += 1
+            kept = self.steps.kept(child.request, child.tokens)
             if kept:
                 child.kept = kept
-                return
+                return True
+        if output.finished:  # vLLM saw an end that we do not know
+            child.kept = self.steps.cut(child.request, child.tokens)
+        return bool(child.kept)
 
     def _step(self, child: _Child) -> Step:
         kept = child.kept

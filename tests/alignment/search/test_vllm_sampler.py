@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -25,49 +26,73 @@ from tests.alignment.search.test_sampler import PROMPTS, model, request, sampler
 installed = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed (make test-vllm)")
 
 
+@dataclass
+class Asked:
+    """A request on its way: what was asked, and what was drawn so far."""
+
+    ids: tuple[int, ...]
+    how: Any
+    chance: torch.Generator
+    hit: int
+    tokens: list[int] = field(default_factory=list)
+
+
 class Engine:
-    """Draws as vLLM does: a token at a time until an end token, a stop text or the most tokens."""
+    """Draws as vLLM does: every step a token of each request, until its end, its limit, or an abort."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[tuple[int, ...], Any]] = []
+        self.llm_engine = self
+        self.asked: dict[str, Asked] = {}
+        self.going: dict[str, Asked] = {}
         self.cached: set[tuple[int, ...]] = set()
 
-    def generate(self, prompts: list[Any], settings: list[Any], use_tqdm: bool) -> list[Any]:
-        found = []
-        for prompt, how in zip(prompts, settings, strict=True):
-            ids = tuple(prompt["prompt_token_ids"])
-            self.asked.append((ids, how))
-            tokens, steps = self._draw(ids, how)
-            one = SimpleNamespace(token_ids=tokens, logprobs=steps)
-            hit = len(ids) - 1 if ids in self.cached else 0
-            self.cached |= {ids, (*ids, *tokens)}
-            found.append(SimpleNamespace(outputs=[one], num_cached_tokens=hit))
-        return found
-
-    def _draw(self, ids: tuple[int, ...], how: Any) -> tuple[list[int], list[Any]]:
+    def add_request(self, name: str, prompt: Any, how: Any) -> None:
+        assert name not in self.asked and prompt["type"] == "token" and not how.detokenize
+        ids = tuple(prompt["prompt_token_ids"])
+        hit = len(ids) - 1 if ids in self.cached else 0
+        self.cached.add(ids)
         chance = torch.Generator().manual_seed(getattr(how, "seed", 0))
-        tokens: list[int] = []
-        steps = []
-        while len(tokens) < how.max_tokens:
-            with torch.no_grad():
-                scores = model()(torch.tensor([[*ids, *tokens]])).logits[0, -1]
-            token = int(scores.argmax())
-            if how.temperature:
-                shares = (scores / how.temperature).softmax(-1)
-                token = int(torch.multinomial(shares, 1, generator=chance))
-            tokens.append(token)
-            steps.append({token: SimpleNamespace(logprob=float(scores.log_softmax(-1)[token]))})
-            text = tiny.tokenizer().decode(tokens)
-            if token in how.stop_token_ids or any(stop in text for stop in how.stop):
-                break
-        return tokens, steps
+        self.asked[name] = self.going[name] = Asked(ids, how, chance, hit)
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self.going)
+
+    def abort_request(self, names: list[str]) -> None:
+        for name in names:
+            self.going.pop(name, None)
+
+    def step(self) -> list[Any]:
+        found = []
+        for name, one in list(self.going.items()):
+            token, logprob = self._next(one)
+            ended = token in one.how.stop_token_ids or len(one.tokens) == one.how.max_tokens
+            if ended:
+                del self.going[name]
+            delta = SimpleNamespace(token_ids=[token], logprobs=[{token: SimpleNamespace(logprob=logprob)}])
+            found.append(
+                SimpleNamespace(request_id=name, outputs=[delta], finished=ended, num_cached_tokens=one.hit)
+            )
+        return found[::-1]  # in no order that was promised
+
+    def _next(self, one: Asked) -> tuple[int, float]:
+        with torch.no_grad():
+            scores = model()(torch.tensor([[*one.ids, *one.tokens]])).logits[0, -1]
+        token = int(scores.argmax())
+        if one.how.temperature:
+            shares = (scores / one.how.temperature).softmax(-1)
+            token = int(torch.multinomial(shares, 1, generator=one.chance))
+        one.tokens.append(token)
+        return token, float(scores.log_softmax(-1)[token])
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     module = ModuleType("vllm")
     module.SamplingParams = SimpleNamespace  # type: ignore[attr-defined]
+    params = ModuleType("vllm.sampling_params")
+    params.RequestOutputKind = SimpleNamespace(DELTA="delta")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
     return Engine()
 
 
@@ -87,23 +112,52 @@ def test_greedy_steps_are_those_of_the_sampler_that_asks_after_every_token(
         (step,), (expected,) = one, other
         assert (step.tokens, step.text, step.terminal) == (expected.tokens, expected.text, expected.terminal)
         assert step.logp == pytest.approx(expected.logp, abs=1e-8)
-        assert step.cost >= len(step.tokens)
+        assert step.cost == expected.cost, "nothing is drawn for longer than it has to be"
 
 
-def test_a_child_goes_on_from_its_own_tokens_with_a_seed_of_its_own(engine: Engine) -> None:
-    draw = beside(engine, sampler(split_statements, step_tokens=25))
-    children = draw([request(breadth=6), request(PROMPTS[1], seed=8)])
-    first, later = engine.asked[:9], engine.asked[9:]
-    assert later, "no child went on: the test shows nothing"
-    begun = {ids for ids, _ in first}
-    assert all(any(ids[: len(b)] == b and len(ids) > len(b) for b in begun) for ids, _ in later)
-    assert len({how.seed for _, how in engine.asked}) == len(engine.asked)
-    assert draw.reused == sum(len(ids) - 1 for ids, _ in later) + sum(
-        len(ids) - 1 for at, (ids, _) in enumerate(first) if ids in {before for before, _ in first[:at]}
-    )
-    assert draw.sampled == sum(step.cost for family in children for step in family)
-    again = beside(Engine(), sampler(split_statements, step_tokens=25))([request(PROMPTS[1], seed=8)])
+def test_a_child_is_asked_for_once_and_leaves_when_its_step_is_over(engine: Engine) -> None:
+    draw = beside(engine, sampler(split_lines, step_tokens=25))
+    requests = [request(breadth=6), request(PROMPTS[1], seed=8)]
+    children = draw(requests)
+    asked = list(engine.asked.values())
+    assert len(asked) == 9 and not engine.going
+    assert len({one.how.seed for one in asked}) == 9
+    assert [len(one.tokens) for one in asked] == [step.cost for family in children for step in family]
+    short = [one for one in asked if len(one.tokens) < 25 and one.tokens[-1] not in draw.steps.ends]
+    assert short, "no child left before its limit: the test shows nothing"
+    assert draw.sampled == sum(len(one.tokens) for one in asked)
+    assert draw.reused == 5 * (len(requests[0].prefix) - 1) + 2 * (len(requests[1].prefix) - 1)
+    assert draw.reused + draw.computed == sum(len(one.ids) for one in asked)
+    again = beside(Engine(), sampler(split_lines, step_tokens=25))([request(PROMPTS[1], seed=8)])
     assert again[0] == children[1], "what is asked for beside it makes no difference"
+
+
+def test_nothing_is_left_in_the_engine_where_a_call_fails(engine: Engine) -> None:
+    draw = beside(engine, sampler())
+
+    def broken(*given: Any) -> int:
+        raise ZeroDivisionError
+
+    draw.steps.kept = broken  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        draw([request()])
+    assert engine.asked and not engine.going
+    lost = Engine()
+    lost.has_unfinished_requests = lambda: False  # type: ignore[method-assign]
+    with pytest.raises(CodealignError, match="vLLM dropped 3 children"):
+        beside(lost, sampler())([request()])
+    assert not lost.going
+
+
+def test_an_end_that_only_the_engine_knows_ends_the_step(engine: Engine) -> None:
+    step = engine.step
+
+    def ends() -> list[Any]:
+        return [SimpleNamespace(**{**vars(output), "finished": True}) for output in step()]
+
+    engine.step = ends  # type: ignore[method-assign]
+    steps = beside(engine, sampler())([request()])[0]
+    assert [len(step.tokens) for step in steps] == [1, 1, 1]
 
 
 def test_log_probabilities_of_kept_tokens_are_those_of_temperature_1(engine: Engine) -> None:
@@ -125,7 +179,7 @@ def test_what_cannot_be_drawn_is_refused(engine: Engine) -> None:
     def refuse(*given: Any, **options: Any) -> None:
         raise ValueError("prompt too long")
 
-    engine.generate = refuse  # type: ignore[method-assign]
+    engine.add_request = refuse  # type: ignore[method-assign]
     with pytest.raises(CodealignError, match="vLLM refuses a prefix: prompt too long"):
         beside(engine, sampler())([request()])
 
