@@ -3,15 +3,17 @@
 An iteration follows MCTS-DPO's code (arXiv 2405.00451): a walker goes down from the root by PUCT, expands
 every unexpanded node that it meets and goes on until a terminal node or the look-ahead depth; its path is
 then backed up. There is no roll-out policy. Every tree goes on by itself, over as many iterations as it can,
-until it needs steps; then all trees get theirs in one call. What is sampled for a node depends on its seed
-alone (`Tree.node_seed`), so that a batch gives the trees that one prompt after the other would give, as long
-as the sampler keeps to the seeds it is given.
+until it needs steps; then all trees get theirs in one call. A sampler that takes requests while it draws
+others (`Stream`) hands out what is ready, and those trees go on while the rest is drawn. What is sampled for
+a node depends on its seed alone (`Tree.node_seed`), so that a batch gives the trees that one prompt after the
+other would give, as long as the sampler keeps to the seeds it is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 from alignment.search.duplicates import Key, merge_steps
 from alignment.search.tree import Step, Tree
@@ -54,6 +56,46 @@ Sampler = Callable[[Sequence[Request]], Sequence[Sequence[Step]]]
 Evaluator = Callable[[Sequence[Candidate]], Sequence[float | None]]
 Most = Callable[[Request], int]
 """The most tokens that a sampler would sample for a request."""
+Answers = list[tuple[Request, Sequence[Step]]]
+_READY = 1 / 8
+"""Share of the trees on the way that must be ready before they are valued: an evaluator gets batches, too."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A sampler that takes requests while it draws others."""
+
+    def begin(self, requests: Sequence[Request]) -> None:
+        """Takes requests up, beside those on the way."""
+
+    def ended(self) -> Answers:
+        """Draws on until requests are over, one at least, and gives these with their steps."""
+        ...
+
+    def drop(self) -> None:
+        """Gives up what is on the way."""
+
+
+class _AtOnce:
+    """A plain sampler as a stream: what was begun is answered by one call."""
+
+    def __init__(self, sample: Sampler) -> None:
+        self.sample, self.begun = sample, list[Request]()
+
+    def begin(self, requests: Sequence[Request]) -> None:
+        self.begun += requests
+
+    def ended(self) -> Answers:
+        requests, self.begun = self.begun, []
+        answers = self.sample(requests)
+        if len(answers) != len(requests):
+            raise CodealignError(
+                f"the sampler was asked for {len(requests)} nodes and answered for {len(answers)}"
+            )
+        return list(zip(requests, answers, strict=True))
+
+    def drop(self) -> None:
+        self.begun = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +140,7 @@ class SearchOptions:
 
 def search(
     trees: Sequence[Tree],
-    sample: Sampler,
+    sample: Sampler | Stream,
     evaluate: Evaluator,
     options: SearchOptions,
     *,
@@ -110,7 +152,7 @@ def search(
 
     Args:
         trees: One a prompt; fresh, or moved on, or read back.
-        sample: Gives each request's steps, 1 to `breadth` of them, in order.
+        sample: Gives each request's steps, 1 to `breadth` of them, in order; or a `Stream`.
         evaluate: Gives each candidate's R, None where it cannot be said now (the sandbox broke): that prunes
             nothing, and the node is asked for again before the next round and at the end.
         options: See `SearchOptions`.
@@ -157,7 +199,7 @@ class _Run:
     def __init__(
         self,
         trees: Sequence[Tree],
-        sample: Sampler,
+        sample: Sampler | Stream,
         evaluate: Evaluator,
         options: SearchOptions,
         key: Key,
@@ -165,7 +207,7 @@ class _Run:
         most: Most,
     ) -> None:
         self.trees = trees
-        self.sample = sample
+        self.stream = sample if isinstance(sample, Stream) else _AtOnce(sample)
         self.evaluate = evaluate
         self.options = options
         self.key = key
@@ -173,6 +215,8 @@ class _Run:
         self.most = most
         self.states = [_State(options.iterations) for _ in trees]
         self.spent: set[int] = set()
+        self.away: dict[int, list[Request]] = {}
+        self.answers: dict[tuple[int, int], Sequence[Step]] = {}
 
     def check_first(self) -> None:
         """Refuses a budget with which nothing could be sampled at all."""
@@ -189,18 +233,43 @@ class _Run:
 
     def all(self) -> int:
         """Every iteration of every tree; gives the sampled tokens."""
+        try:
+            return self._all()
+        finally:
+            self.stream.drop()
+
+    def _all(self) -> int:
         tokens = 0
         while True:
             doubtful = [t for t, state in enumerate(self.states) if state.asked]
             if doubtful:
                 trees, texts = [self.trees[t] for t in doubtful], [self.texts[t] for t in doubtful]
                 value_unknown(trees, _numbered(self.evaluate, doubtful), texts)
-            needed = [(t, node) for t in range(len(self.trees)) for node in self.advance(t)]
-            if needed:
-                requests = [self.request(t, node) for t, node in needed]
-                tokens += self.expand(self.affordable(requests))
-            elif not any(state.asked for state in self.states):
+            here = (t for t in range(len(self.trees)) if t not in self.away)
+            needed = [self.request(t, node) for t in here for node in self.advance(t)]
+            if granted := self.affordable(needed):
+                for request in granted:
+                    self.away.setdefault(request.tree, []).append(request)
+                self.stream.begin(granted)
+            if self.away:
+                tokens += self.expand(self.ready())
+            elif not needed and not any(state.asked for state in self.states):
                 return tokens
+
+    def ready(self) -> list[Request]:
+        """Waits for trees to have all their steps; the requests of these trees, in the trees' order."""
+        least = max(1, int(_READY * len(self.away)))
+        while True:
+            for request, steps in self.stream.ended():
+                _check_steps(request, steps)
+                self.answers[request.tree, request.node] = steps
+            trees = [
+                t
+                for t in sorted(self.away)
+                if all((t, request.node) in self.answers for request in self.away[t])
+            ]
+            if len(trees) >= least:
+                return [request for t in trees for request in self.away.pop(t)]
 
     def advance(self, t: int) -> list[int]:
         """Goes on with one tree until it needs steps; the nodes that need them, none where it is done.
@@ -283,11 +352,8 @@ class _Run:
         )
 
     def expand(self, requests: Sequence[Request]) -> int:
-        """Samples, merges, values and hangs in the children of all nodes; gives the sampled tokens."""
-        if not requests:
-            return 0
-        answers = self.sample(requests)
-        _check_answers(requests, answers)
+        """Merges, values and hangs in the children of nodes; gives the tokens that were sampled for them."""
+        answers = [self.answers.pop((request.tree, request.node)) for request in requests]
         merged = [merge_steps(r.text, steps, self.key) for r, steps in zip(requests, answers, strict=True)]
         candidates = [
             Candidate(r.tree, r.prefix, r.text, step, *_parent(self.trees[r.tree], r.node), r.answered)
@@ -310,17 +376,12 @@ def _numbered(evaluate: Evaluator, trees: Sequence[int]) -> Evaluator:
     return lambda candidates: evaluate([replace(c, tree=trees[c.tree]) for c in candidates])
 
 
-def _check_answers(requests: Sequence[Request], answers: Sequence[Sequence[Step]]) -> None:
-    if len(answers) != len(requests):
+def _check_steps(request: Request, steps: Sequence[Step]) -> None:
+    if not 1 <= len(steps) <= request.breadth:
         raise CodealignError(
-            f"the sampler was asked for {len(requests)} nodes and answered for {len(answers)}"
+            f"the sampler gave {len(steps)} steps below node {request.node} of tree {request.tree}, "
+            f"asked for 1 to {request.breadth}"
         )
-    for request, steps in zip(requests, answers, strict=True):
-        if not 1 <= len(steps) <= request.breadth:
-            raise CodealignError(
-                f"the sampler gave {len(steps)} steps below node {request.node} of tree {request.tree}, "
-                f"asked for 1 to {request.breadth}"
-            )
 
 
 def _ended(tree: Tree, path: list[int], options: SearchOptions) -> bool:

@@ -3,7 +3,8 @@
 The engine is run a step at a time and hands out every token as it comes. After each one the splitter is
 asked, as the sampler over Hugging Face models does while it draws; a child whose step is over is taken out of
 the engine's batch at once. So nothing is drawn behind the end of a step but what shows that it was one, and
-no child is ever asked for twice.
+no child is ever asked for twice. Requests join those that are on the way (`lockstep.Stream`), so that the
+engine's batch does not run empty behind the longest step of a call.
 
 Every child has a seed of its own, from its node's and its place, so a tree does not depend on those beside it
 but for sums of another batch, which now and then tip a token.
@@ -109,6 +110,9 @@ class VLLMStepSampler:
         self.steps = StepEnds(tokenizer, ends, sampling)
         self.sampled = self.computed = self.reused = 0
         self._numbers = count()
+        self._going: dict[str, _Child] = {}
+        self._families: list[tuple[Request, list[_Child]]] = []
+        self._over: list[tuple[Request, list[Step]]] = []
 
     def most(self, request: Request) -> int:
         """Most tokens that a request can cost."""
@@ -118,37 +122,67 @@ class VLLMStepSampler:
         """The children of all requests, in order, equal ones included.
 
         Raises:
+            CodealignError: As `begin`.
+        """
+        found: dict[int, list[Step]] = {}
+        asked = set(map(id, requests))
+        try:
+            self.begin(requests)
+            while len(found) < len(asked):
+                for request, steps in self._draw():
+                    if id(request) in asked:
+                        found[id(request)] = steps
+                    else:  # an evaluator draws while its search has requests on the way
+                        self._over.append((request, steps))
+        except BaseException:
+            self.drop()
+            raise
+        return [found[id(request)] for request in requests]
+
+    def begin(self, requests: Sequence[Request]) -> None:
+        """As `Stream.begin`.
+
+        Raises:
             CodealignError: For a prefix of no tokens, one that leaves no room in the window, or one that vLLM
                 refuses.
         """
         for request in requests:
             check_window(request, self.sampling.limit(request), self.window)
-        children = [[_Child(request, place) for place in range(request.breadth)] for request in requests]
-        self._draw([child for family in children for child in family])
-        return [[self._step(child) for child in family] for family in children]
-
-    def _draw(self, children: Sequence[_Child]) -> None:
-        """Runs the engine until every child's step is over."""
-        core = self.engine.llm_engine
-        going: dict[str, _Child] = {}
-        try:
-            for child in children:
+        for request in requests:
+            # Rendered already, as vLLM calls it: the tokens are taken as they are.
+            prompt = {"type": "token", "prompt_token_ids": list(request.prefix)}
+            family = [_Child(request, place) for place in range(request.breadth)]
+            for child in family:
                 name = f"step-{next(self._numbers)}"
-                # Rendered already, as vLLM calls it: the tokens are taken as they are.
-                prompt = {"type": "token", "prompt_token_ids": list(child.request.prefix)}
                 with refusals("a prefix"):
-                    core.add_request(name, prompt, self._settings(child))
-                going[name] = child
-            while going:
-                if not core.has_unfinished_requests():
-                    raise CodealignError(f"vLLM dropped {len(going)} children without an end")
-                over = [output.request_id for output in core.step() if self._take(output, going)]
-                core.abort_request(over)  # does nothing for those that ended by themselves
-                for name in over:
-                    del going[name]
-        finally:
-            if going:
-                core.abort_request(list(going))
+                    self.engine.llm_engine.add_request(name, prompt, self._settings(child))
+                self._going[name] = child
+            self._families.append((request, family))
+
+    def ended(self) -> list[tuple[Request, list[Step]]]:
+        """As `Stream.ended`: runs the engine until all children of a request have their steps."""
+        over, self._over = self._over, []
+        return over or self._draw()
+
+    def _draw(self) -> list[tuple[Request, list[Step]]]:
+        core = self.engine.llm_engine
+        while True:
+            over = [family for family in self._families if all(child.kept for child in family[1])]
+            if over:
+                self._families = [f for f in self._families if not all(child.kept for child in f[1])]
+                return [(request, [self._step(child) for child in children]) for request, children in over]
+            if not core.has_unfinished_requests():
+                raise CodealignError(f"vLLM dropped {len(self._going)} children without an end")
+            done = [output.request_id for output in core.step() if self._take(output)]
+            core.abort_request(done)  # does nothing for those that ended by themselves
+            for name in done:
+                del self._going[name]
+
+    def drop(self) -> None:
+        """As `Stream.drop`."""
+        if self._going:
+            self.engine.llm_engine.abort_request(list(self._going))
+        self._going, self._families, self._over = {}, [], []
 
     def _settings(self, child: _Child) -> Any:
         from vllm import SamplingParams
@@ -166,9 +200,9 @@ class VLLMStepSampler:
             **(sampled if sampling.temperature else {"temperature": 0.0}),
         )
 
-    def _take(self, output: Any, going: Mapping[str, _Child]) -> bool:
+    def _take(self, output: Any) -> bool:
         """Adds what was drawn for a child and says whether its step is over."""
-        child = going.get(output.request_id)
+        child = self._going.get(output.request_id)
         if child is None:
             return False
         if not child.tokens:

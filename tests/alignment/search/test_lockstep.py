@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -37,6 +38,52 @@ def test_a_batch_gives_the_trees_of_one_prompt_after_the_other(walkers: int) -> 
             if tree.children(tree.root):
                 tree.move(tree.best_move())
     assert any(len(tree.moves) == 3 for tree in together)
+
+
+class Piecemeal:
+    """A stream that hands out one request after the other, in no order."""
+
+    def __init__(self) -> None:
+        self.chance = random.Random(0)
+        self.way: list[Request] = []
+        self.dropped = 0
+
+    def begin(self, requests: Sequence[Request]) -> None:
+        self.way += requests
+
+    def ended(self) -> list[tuple[Request, Sequence[Step]]]:
+        request = self.way.pop(self.chance.randrange(len(self.way)))
+        return [(request, sample([request])[0])]
+
+    def drop(self) -> None:
+        self.dropped += len(self.way)
+        self.way = []
+
+
+@pytest.mark.parametrize("walkers", [1, 4])
+@pytest.mark.parametrize("tokens", [None, 30])
+def test_a_stream_gives_the_trees_of_a_plain_sampler(walkers: int, tokens: int | None) -> None:
+    options = SearchOptions(iterations=10, breadth=3, depth_limit=4, walkers=walkers, tokens=tokens)
+    plain, streamed = trees(), trees()
+    calls: list[int] = []
+
+    def counting(candidates: Sequence[Candidate]) -> Sequence[float | None]:
+        calls.append(len({candidate.tree for candidate in candidates}))
+        return evaluate(candidates)
+
+    stream = Piecemeal()
+    most = (lambda request: 3 * request.breadth) if tokens else None
+    spent = search(streamed, stream, counting, options, key=by_tokens, most=most)
+    assert spent == search(plain, sample, evaluate, options, key=by_tokens, most=most)
+    assert all(equal(one, other) for one, other in zip(streamed, plain, strict=True))
+    assert not stream.way and not stream.dropped and min(calls) == 1 < PROMPTS
+
+    def broken(candidates: Sequence[Candidate]) -> Sequence[float | None]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        search(trees(), stream, broken, options, key=by_tokens, most=most)
+    assert stream.dropped == PROMPTS - 1 and not stream.way
 
 
 def test_the_sampler_is_asked_once_a_level_and_never_twice_for_a_node() -> None:

@@ -16,6 +16,7 @@ from alignment.search.duplicates import by_tokens
 from alignment.search.lockstep import SearchOptions, search
 from alignment.search.sampler import HFSampler, StepSampling
 from alignment.search.steps import split_lines, split_statements
+from alignment.search.storage import equal
 from alignment.search.tree import Tree
 from alignment.search.vllm_sampler import VLLMStepSampler, open_sampler
 from codegen_eval.errors import CodealignError
@@ -45,6 +46,7 @@ class Engine:
         self.asked: dict[str, Asked] = {}
         self.going: dict[str, Asked] = {}
         self.cached: set[tuple[int, ...]] = set()
+        self.steps = 0
 
     def add_request(self, name: str, prompt: Any, how: Any) -> None:
         assert name not in self.asked and prompt["type"] == "token" and not how.detokenize
@@ -63,6 +65,7 @@ class Engine:
 
     def step(self) -> list[Any]:
         found = []
+        self.steps += 1
         for name, one in list(self.going.items()):
             token, logprob = self._next(one)
             ended = token in one.how.stop_token_ids or len(one.tokens) == one.how.max_tokens
@@ -130,6 +133,53 @@ def test_a_child_is_asked_for_once_and_leaves_when_its_step_is_over(engine: Engi
     assert draw.reused + draw.computed == sum(len(one.ids) for one in asked)
     again = beside(Engine(), sampler(split_lines, step_tokens=25))([request(PROMPTS[1], seed=8)])
     assert again[0] == children[1], "what is asked for beside it makes no difference"
+
+
+def grown(draw: Any, parts: list[list[int]], evaluate: Any = value) -> list[Tree]:
+    trees = [Tree(tuple(tiny.tokenizer().encode(text)), seed=i) for i, text in enumerate(PROMPTS)]
+    for part in parts:
+        texts = [PROMPTS[i] for i in part]
+        options = SearchOptions(iterations=5, breadth=3, walkers=2)
+        search([trees[i] for i in part], draw, evaluate, options, key=by_tokens, texts=texts)
+    return trees
+
+
+def alike(some: list[Tree], others: list[Tree]) -> bool:
+    return all(equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+def test_trees_that_go_on_while_others_are_drawn_are_those_of_one_after_the_other(engine: Engine) -> None:
+    like = sampler(split_lines, step_tokens=6)
+    every = [list(range(len(PROMPTS)))]
+    together = grown(beside(engine, like), every)
+    assert not engine.going
+    alone, waiting = Engine(), Engine()
+    assert alike(together, grown(beside(alone, like), [[i] for i in range(len(PROMPTS))]))
+    held = beside(waiting, like)
+    assert alike(together, grown(lambda requests: held(requests), every))
+    steps = [one.steps for one in (engine, waiting, alone)]
+    assert steps == sorted(steps) and len(set(steps)) == 3, "each way takes more steps of the engine"
+
+
+def test_an_evaluator_may_draw_with_the_engine_of_its_search(engine: Engine) -> None:
+    like = sampler(split_lines, step_tokens=6)
+    draw, drawn = beside(engine, like), []
+
+    def drawing(candidates: Any) -> list[float | None]:
+        (steps,) = draw([request(seed=5)])
+        drawn.append(steps)
+        return list(value(candidates))
+
+    every = [list(range(len(PROMPTS)))]
+    assert alike(grown(draw, every, drawing), grown(beside(Engine(), like), every))
+    assert drawn == [beside(Engine(), like)([request(seed=5)])[0]] * len(drawn) and len(drawn) > 3
+
+    def broken(candidates: Any) -> list[float | None]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        grown(draw, every, broken)
+    assert not engine.going, "what was on the way is given up"
 
 
 def test_nothing_is_left_in_the_engine_where_a_call_fails(engine: Engine) -> None:
