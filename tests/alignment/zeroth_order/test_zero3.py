@@ -26,7 +26,8 @@ SETTINGS = [
 
 @pytest.fixture(autouse=True)
 def _gathering(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero3, "gathered", lambda parameters: contextlib.nullcontext())
+    for module in (zero3, weights):
+        monkeypatch.setattr(module, "gathered", lambda parameters: contextlib.nullcontext())
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 25])
