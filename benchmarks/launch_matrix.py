@@ -36,7 +36,7 @@ STEPS = 4
 BATCH = 8
 TOLERANCE = 1e-5
 PROCESSES = 2
-ZERO = ("zero1", "zero2", "zero3")
+OFFLOAD = ("zero3-offload",)
 THINKER = "thinker"
 """Folder of the model that writes the episodes of the embedded task."""
 ODD = "odd_tokens"
@@ -47,8 +47,9 @@ LORA = ("--use_peft", "true", "--lora_target_modules", "q_proj", "v_proj")
 @dataclass(frozen=True)
 class Method:
     """A trainer's entry point, its recipe, data (a file, or a name that the trainer knows) and options on top
-    of the recipe, what is compared, the modes that it must refuse with a message, the model that it starts
-    from, and settings of `arguments_of` that it does not have.
+    of the recipe, what is compared, the modes that it must refuse with a message (these are launched even
+    where others are only parsed), the model that it starts from, and settings of `arguments_of` that it does
+    not have.
     """
 
     module: str
@@ -65,14 +66,15 @@ def on_policy(name: str, *options: str) -> Method:
     """An on-policy trainer with its shipped recipe, short answers and a reward that costs nothing."""
     figures = ("loss/policy_avg", "reward/sampled", "objective/kl", "grad_norm")
     words = ("--rewards", ODD, "--max_completion_length", "8", *options)
-    return Method(f"alignment.{name}", f"tiny-coder/{name}.yaml", "prompts.jsonl", words, figures)
+    recipe = f"tiny-coder/{name}.yaml"
+    return Method(f"alignment.{name}", recipe, "prompts.jsonl", words, figures, OFFLOAD)
 
 
 def thinking(name: str, figures: tuple[str, ...], *options: str, without: tuple[str, ...] = ()) -> Method:
     """A trainer of MRT on the embedded task, from a model that is right now and then."""
     words = ("--max_thinking_length", "40", "--use_cpu", *options)
     recipe = f"episodes/{name.replace('_', '-')}.yaml"
-    return Method(f"alignment.{name}", recipe, "episodes", words, figures, model=THINKER, without=without)
+    return Method(f"alignment.{name}", recipe, "episodes", words, figures, OFFLOAD, THINKER, without)
 
 
 METHODS: dict[str, Method] = {
@@ -271,12 +273,13 @@ def matrix(methods: Sequence[str], modes: Sequence[str], timeout: float, folder:
         if mode == "single":
             continue
         reason = MODES[mode]
-        found = {} if reason else launch(folder, mode, methods, timeout)
+        tried = [name for name in methods if reason is None or mode in METHODS[name].refuses]
+        found = launch(folder, mode, tried, timeout) if tried else {}
         for name in methods:
             table[name][mode] = (
-                {"state": "parsed only", "why": reason}
-                if reason
-                else cell(found[name], base[name], PROCESSES, mode in METHODS[name].refuses)
+                cell(found[name], base[name], PROCESSES, mode in METHODS[name].refuses)
+                if name in found
+                else {"state": "parsed only", "why": reason}
             )
     return {"steps": STEPS, "batch": BATCH, "tolerance": TOLERANCE, "processes": PROCESSES, "table": table}
 

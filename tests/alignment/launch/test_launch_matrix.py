@@ -73,6 +73,13 @@ def test_every_trainer_in_every_mode_learns_what_one_process_does(tmp_path: Path
     _check(list(launch_matrix.METHODS), modes, tmp_path)
 
 
+@pytest.mark.distributed
+def test_what_would_be_offloaded_is_refused_in_a_launch(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed: make test-distributed")
+    table = _check(["remax", "mrt-rl"], ["zero3-offload"], tmp_path)
+    assert all("does not offload" in row["zero3-offload"]["why"] for row in table.values())
+
+
 def _check(methods: list[str], modes: list[str], folder: Path) -> dict[str, Any]:
     found = launch_matrix.matrix(methods, modes, 1200, folder)
     bad = {
