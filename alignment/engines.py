@@ -98,7 +98,51 @@ class Engine(Stepping, Protocol):
         ...
 
 
-class Plain:
+class Whole:
+    """What goes alike wherever each process holds all of weights and optimiser.
+
+    Args:
+        module: What is trained.
+        model: The module for passes with gradients.
+        optimizer: Of its trained parameters.
+    """
+
+    divided = False
+
+    def __init__(self, module: nn.Module, model: Any, optimizer: Any) -> None:
+        self.module, self.model, self.optimizer = module, model, optimizer
+
+    def step(self) -> None:
+        """As `Stepping.step`."""
+        self.optimizer.step()
+        self.drop()
+
+    def drop(self) -> None:
+        """As `Stepping.drop`."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def whole(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """As `Stepping.whole`."""
+        return contextlib.nullcontext()
+
+    def weights(self) -> dict[str, Tensor]:
+        """As `Stepping.weights`."""
+        return {name: parameter.detach() for name, parameter in trained(self.module).items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """As `Stepping.load_weights`."""
+        load_weights(trained(self.module), weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `Stepping.state_dict`."""
+        return dict(self.optimizer.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As `Stepping.load_state_dict`."""
+        self.optimizer.load_state_dict(state)
+
+
+class Plain(Whole):
     """One process, or DDP.
 
     Args:
@@ -107,11 +151,9 @@ class Plain:
         accelerator: Of the processes.
     """
 
-    divided = False
-
     def __init__(self, module: nn.Module, optimizer: Any, accelerator: Any) -> None:
-        self.module, self.accelerator = module, accelerator
-        self.model, self.optimizer = accelerator.prepare(module, optimizer)
+        super().__init__(module, *accelerator.prepare(module, optimizer))
+        self.accelerator = accelerator
 
     def accumulating(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """As `Engine.accumulating`."""
@@ -125,15 +167,6 @@ class Plain:
         """As `Engine.clip`."""
         return float(self.accelerator.clip_grad_norm_(self.model.parameters(), most))
 
-    def step(self) -> None:
-        """As `Engine.step`."""
-        self.optimizer.step()
-        self.drop()
-
-    def drop(self) -> None:
-        """As `Engine.drop`."""
-        self.optimizer.zero_grad(set_to_none=True)
-
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """As `Engine.autocast`."""
         return self.accelerator.autocast()  # type: ignore[no-any-return]
@@ -141,26 +174,6 @@ class Plain:
     def frozen(self, module: nn.Module) -> Any:
         """As `Engine.frozen`."""
         return module
-
-    def whole(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """As `Engine.whole`."""
-        return contextlib.nullcontext()
-
-    def weights(self) -> dict[str, Tensor]:
-        """As `Engine.weights`."""
-        return dict(trained(self.module))
-
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """As `Engine.load_weights`."""
-        load_weights(trained(self.module), weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """As `Engine.state_dict`."""
-        return dict(self.optimizer.state_dict())
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As `Engine.load_state_dict`."""
-        self.optimizer.load_state_dict(state)
 
 
 class Zero:

@@ -104,17 +104,21 @@ def save(directory: RunDir, updates: Updates, done: int, watch: Watch, **more: A
     """
     target, ranks = directory.path / f"checkpoint-{done}", updates.ranks
 
-    def write(part: Path) -> None:
-        with full_disk_named(directory.path):
-            updates.save(part, **more)
+    @full_disk_named(directory.path)
+    def opened() -> Path:
+        return begin(target)
 
+    @full_disk_named(directory.path)
+    def write(part: Path) -> None:
+        updates.save(part, **more)
+
+    @full_disk_named(directory.path)
     def seal(hashes: bool) -> None:
-        with full_disk_named(directory.path):
-            finish(target, hashes=hashes)
-            prune(directory.path, KEPT)
+        finish(target, hashes=hashes)
+        prune(directory.path, KEPT)
 
     with watch.saving(done) as hashes:
-        part = ranks.led(lambda: begin(target))
+        part = ranks.led(opened)
         try:
             ranks.each(lambda: write(part))
             ranks.led(lambda: seal(hashes))

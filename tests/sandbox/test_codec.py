@@ -461,8 +461,12 @@ FULL = codec.MAX_BYTES - 100
 def test_the_worst_answer_is_read_in_bounded_time(item):
     number = FULL // len(item)
     data = b"l" + struct.pack("<I", number) + item * number
+    found = None
     with cpu_bound(8), contextlib.suppress(codec.CodecError):
-        codec.decode(data)
+        found = codec.decode(data)
+    too_many = item[:1] == b"x" and number > codec.MAX_EXTRAS
+    assert (found is None) == too_many, "values of declared types are bounded in number"
+    assert found is None or len(found) == number
 
 
 def test_arguments_cross_plain_or_declared():

@@ -213,4 +213,5 @@ def test_large_matrices_need_no_quadratic_work() -> None:
     matrix = np.random.default_rng(0).random((1000, 1000)) < 0.5
     # The authors' cubic code needs 9 s.
     with cpu_bound(2):
-        rank("b4", matrix)
+        found = rank("b4", matrix)
+    assert found.scores.shape == (1000,) and found.best == (int(found.scores.argmax()),)
