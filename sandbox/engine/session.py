@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import struct
 import time
@@ -208,6 +209,20 @@ class Session:
                 self.used = time.clock_gettime(self.clock)
         return self.used
 
+    def first_thread(self) -> float:
+        """CPU seconds of its first thread; infinite where the kernel does not tell or it is gone."""
+        found = self._schedule()
+        return found[0] if found else math.inf
+
+    def _schedule(self) -> tuple[float, float] | None:
+        """Seconds that its first thread ran, and waited for a core; None where the kernel does not tell."""
+        try:
+            with open(f"/proc/{self.pid}/schedstat") as file:
+                ran, waited = file.read().split()[:2]
+            return int(ran) / 1e9, int(waited) / 1e9
+        except (OSError, ValueError):
+            return None
+
     def mark(self) -> float:
         """Start the limits of the next test; CPU seconds so far."""
         now = time.monotonic()
@@ -239,12 +254,8 @@ class Session:
 
     def _starved(self) -> float:
         """Seconds for which the process could have run and got no core: the wall limit is for sleepers."""
-        try:
-            with open(f"/proc/{self.pid}/schedstat") as file:
-                waited = int(file.read().split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):
-            return 0.0
-        return min(waited, _MOST_STARVED * self.wall_limit)
+        found = self._schedule()
+        return min(found[1], _MOST_STARVED * self.wall_limit) if found else 0.0
 
     def exceeded(self, now: float) -> str:
         """Which limit is exceeded; "" when none is."""

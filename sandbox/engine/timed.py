@@ -109,6 +109,7 @@ class Lane:
         self._counter: Instructions | None = None
         self._state = -1  # descriptor of what the kernel says of it
         self._rested = 0.0  # its clock when nothing was left to do
+        self.threaded = False  # it had other threads than the first while it was loaded
         self.session: Session
 
     def start(
@@ -127,6 +128,11 @@ class Lane:
         with contextlib.suppress(OSError):
             self._state = os.open(f"/proc/{self.session.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         self._rest()
+        # Loading is what the first thread does. Others go on after it has said that it is done, and how long
+        # before the clock is read is chance: all that they do counts to the first row.
+        own = self.session.first_thread()
+        self.threaded = self._rested - own > UNPACK_SLACK
+        self._rested = min(self._rested, own)
 
     @property
     def alive(self) -> bool:

@@ -153,12 +153,13 @@ class TimeJob:
     def _warm(self, lane: Lane, index: int, start: int) -> Flow:
         """Start a process and make another call than the first: imports within the function and first touches
         of memory are no part of any call, and must not make the first one look like one that the others only
-        remember. A program that such a call ends is timed without.
+        remember. A program that such a call ends is timed without; so is one with threads of its own: what
+        they did until then would count to that call.
         """
         tests = 2 * (len(self.calls) - start) + 1
         yield from lane.start(self.sources[index], self.entry, self.limits, tests, self.core)
         other = start + 1
-        if not lane.alive or not self.row_seconds:
+        if not lane.alive or lane.threaded or not self.row_seconds:
             return
         if index in self._cold or other not in self._open[index]:
             return

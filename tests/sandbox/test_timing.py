@@ -101,6 +101,7 @@ def test_variation_is_the_standard_deviation_over_the_mean():
 
 
 WORK = "def work(n):\n    t = 0\n    for i in range(n): t += i % 7\n    return t\n"
+PLAIN = "def f(n): return work(n)"
 SAY = (
     "import os, struct\ndef say(number, n):\n    body = b'i' + struct.pack('<q', n)\n"
     "    os.write(3, struct.pack('<IBI', len(body), ord('v'), number) + body)\n"
@@ -149,7 +150,7 @@ CHEATS = {
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_program_that_cheats_the_clock_is_not_fast(box, name, abreast):
     n = 300_000
-    honest = WORK + "def f(n): return work(n)"
+    honest = WORK + PLAIN
     right = sum(i % 7 for i in range(n))
 
     def not_fast(timing):
@@ -158,6 +159,22 @@ def test_a_program_that_cheats_the_clock_is_not_fast(box, name, abreast):
 
     job = TimingJob([honest, CHEATS[name]], "f", [(n,)], 3, expected=[right], abreast=abreast)
     assert misses(box, job, not_fast) == []
+
+
+@pytest.mark.sandbox
+def test_what_threads_do_while_a_program_is_loaded_counts_to_its_first_call(box):
+    # Half of it is done before the program is loaded, and no call that is not counted comes before the first.
+    ahead = (
+        "import threading\n" + WORK + "def ahead():\n    work(200_000)\n    half.set()\n    work(200_000)\n"
+        "half = threading.Event()\nthreading.Thread(target=ahead).start()\nhalf.wait()\n" + PLAIN
+    )
+    job = TimingJob([WORK + PLAIN, ahead], "f", [(200_000,), (200_001,)], 2)
+
+    def first_bears_it(timing):
+        plain, threaded = timing.seconds
+        return threaded[0] > 2.25 * plain[0] and threaded[1] < 1.75 * plain[1]
+
+    assert misses(box, job, first_bears_it) == []
 
 
 @pytest.mark.sandbox
