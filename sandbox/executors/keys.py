@@ -16,12 +16,16 @@ from . import wire
 
 
 @cache
-def engine_version() -> str:
-    """A digest of the sandbox's own source and of the interpreter: any change of either is another engine."""
+def engine_version(executors: bool = False) -> str:
+    """A digest of the sandbox's own source and of the interpreter: any change of either is another engine.
+
+    Args:
+        executors: Of this package as well, which brings work to an engine and changes no result.
+    """
     digest = hashlib.sha256(f"{platform.python_version()} {platform.machine()}".encode())
     root = Path(__file__).resolve().parent.parent
     for path in sorted(root.rglob("*.py")):
-        if path.parent.name != "executors":
+        if executors or path.parent.name != "executors":
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

@@ -148,19 +148,21 @@ class Backlog:
         with self._lock:
             self._fresh.append(entry)
 
-    def take(self, count: int) -> list[Entry]:
-        """Up to `count` entries that still have somebody waiting; matrices and timings come one at a time."""
+    def take(self, count: int, matrices: int = 1) -> list[Entry]:
+        """What waits longest and still has somebody waiting: up to `count` programs and scripts, or up to
+        `matrices` matrices, or one timing.
+        """
         found: list[Entry] = []
+        most = count
         with self._lock:
-            while self._fresh and len(found) < count:
-                large = not isinstance(self._fresh[0].order.work, Program | Script)
-                if large and found:
+            while self._fresh and len(found) < most:
+                kind = _kind(self._fresh[0])
+                if found and kind is not _kind(found[0]):
                     break
                 entry = self._fresh.popleft()
                 if not entry.future.done():
+                    most = {Program: count, MatrixJob: matrices}.get(kind, 1)
                     found.append(entry)
-                    if large:
-                        break
         return found
 
     def take_suspect(self) -> Entry | None:
@@ -204,6 +206,12 @@ class Backlog:
             self._fresh.clear()
         for entry in entries:
             entry.fail(error)
+
+
+def _kind(entry: Entry) -> type[Work]:
+    """Of what goes out together; a script counts as a program."""
+    kind = type(entry.order.work)
+    return Program if kind is Script else kind
 
 
 def _convict(entry: Entry, reason: str) -> None:

@@ -1,9 +1,10 @@
 """Programs run on the nodes of a Ray cluster: one actor a node, each with a `LocalExecutor` in it.
 
 The actor is a large threaded process, so nothing is ever forked from it: its sandbox is started by exec. Work
-goes out in batches (docs/executors.md has the figures) and at most two of them are under way in an actor, so
-that its workers never wait and little is lost with it. When an actor is lost, all that was in it is done
-again elsewhere, each program alone: a program that ends its actor twice that way is a `violation`.
+goes out in batches of about half a second (docs/executors.md has the figures), and at most two of them are
+under way in an actor, so that its workers never wait and little is lost with it. When an actor is lost, all
+that was in it is done again elsewhere, each program alone: a program that ends its actor twice that way is a
+`violation`.
 
 Actors are not restarted by Ray but made anew here (`max_restarts=0`, `max_task_retries=0`): so no program is
 run twice behind our back, and a loss is seen at once.
@@ -12,6 +13,7 @@ run twice behind our back, and a loss is seen at once.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import os
@@ -25,9 +27,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..matrix import MatrixJob, PassMatrix
 from ..program import Program
+from ..timing import Timing
 from ..verdict import Isolation, SandboxError
-from . import wire
 from .base import Executor, Policy
 from .keys import engine_version
 from .orders import Answer, Backlog, Entry, Order, Refused
@@ -53,25 +56,49 @@ def _ray() -> Any:
     return ray
 
 
-class NodeWorker:
-    """The actor: a pool of workers on its node. It takes and gives bytes only."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer to an order: its text, and whether the order itself is to blame."""
 
-    def __init__(self, workers: int, options: dict[str, Any]) -> None:
+    text: str
+    refused: bool = False
+
+
+class NodeWorker:
+    """The actor: a pool of workers on its node. Orders and answers cross as Ray's own objects, which takes a
+    tenth of what checked JSON does: who can talk to a Ray cluster can run anything on it anyway.
+
+    Args:
+        workers: Programs at a time.
+        options: Of the sandbox.
+        version: Of the asker's code, which must be the node's: what crosses is its very objects.
+
+    Raises:
+        SandboxError: The node has another version, or its sandbox does not start.
+    """
+
+    def __init__(self, workers: int, options: dict[str, Any], version: str) -> None:
         from .local import LocalExecutor
 
+        if version != engine_version(executors=True):
+            raise SandboxError(
+                f"{socket.gethostname()} has another version of this package or of Python than the program "
+                "that asks; install the same on every node"
+            )
         self._batches: dict[int, list[Future[Answer]]] = {}
         self._executor = LocalExecutor(workers, policy=Policy(retries=0, share_equal=False), **options)
 
-    def info(self) -> bytes:
+    def info(self) -> Isolation:
         """Isolation in force."""
-        return wire.dumps(wire.to_json(self._executor.isolation))
+        return self._executor.isolation
 
-    def run(self, number: int, data: bytes) -> bytes:
+    def run(self, number: int, orders: list[Order]) -> list[Answer | Failure]:
         """Answer a batch of orders."""
-        futures = [self._begin(item) for item in wire.open_envelope(data, "orders")]
+        futures = [self._begin(order) for order in orders]
         self._batches[number] = futures
         try:
-            return wire.envelope("answers", map(_answer, futures))
+            # The last is waited for first: so this thread is woken once, not once an answer.
+            return [_answer(future) for future in reversed(futures)][::-1]
         finally:
             del self._batches[number]
 
@@ -81,10 +108,10 @@ class NodeWorker:
         if futures is not None:
             futures[place].cancel()
 
-    def _begin(self, item: Any) -> Future[Answer]:
+    def _begin(self, order: Order) -> Future[Answer]:
         try:
-            return self._executor._submit(wire.order_from_json(item))
-        except (SandboxError, ValueError) as error:
+            return self._executor._submit(order)
+        except SandboxError as error:
             failed: Future[Answer] = Future()
             failed.set_exception(error)
             return failed
@@ -119,15 +146,25 @@ def _knock(address: str) -> None:
         raise ConnectionError(str(error)) from None
 
 
-def _answer(future: Future[Answer]) -> dict[str, Any]:
+def _may_leave(entry: Entry) -> bool:
     try:
-        return wire.answer_to_json(future.result())
+        _ray().cloudpickle.dumps(entry.order)
+    except Exception as error:
+        kind = type(entry.order.work).__name__
+        entry.fail(TypeError(f"this {kind} cannot go to another node: {type(error).__name__}: {error}"))
+        return False
+    return True
+
+
+def _answer(future: Future[Answer]) -> Answer | Failure:
+    try:
+        return future.result()
     except CancelledError:
-        return {"kind": "failed", "failed": "cancelled"}
+        return Failure("cancelled")
     except SandboxError as error:
-        return {"kind": "failed", "failed": str(error)}
+        return Failure(str(error))
     except (ValueError, TypeError) as error:
-        return {"kind": "refused", "refused": f"{type(error).__name__}: {error}"}
+        return Failure(f"{type(error).__name__}: {error}", refused=True)
 
 
 @register("ray")
@@ -233,13 +270,22 @@ class _Actor:
                 scheduling_strategy=place,
             )
         )
-        self.handle = remote.remote(workers, options)
+        self.handle = remote.remote(workers, options, engine_version(executors=True))
         self.info = self.handle.info.remote()
 
     def send(self, entries: list[Entry]) -> None:
-        """Begin a batch."""
+        """Begin a batch; what cannot leave this process fails."""
         number = next(self._numbers)
-        ref = self.handle.run.remote(number, wire.envelope("orders", [entry.packed for entry in entries]))
+        try:
+            ref = self.handle.run.remote(number, [entry.order for entry in entries])
+        except Exception as error:  # whatever a user's object raises that Ray wants to send
+            fit = [entry for entry in entries if _may_leave(entry)]
+            if len(fit) == len(entries):
+                for entry in entries:
+                    entry.fail(SandboxError(f"Ray took no work: {type(error).__name__}: {error}"))
+            elif fit:
+                self.send(fit)
+            return
         self.batches[ref] = Batch(number, entries, time.monotonic())
 
     def cancel(self, entry: Entry) -> None:
@@ -266,7 +312,8 @@ class _Fleet:
         self._closing = False
         self._ended = False
         self._actors: dict[str, _Actor] = {}
-        self._seconds = BATCH_SECONDS / MIN_BATCH  # a program takes, as seen from here
+        # What a piece of work takes, as seen from here.
+        self._seconds: dict[type, float] = {Program: BATCH_SECONDS / MIN_BATCH, MatrixJob: BATCH_SECONDS}
         self._looked = -_NODES_SECONDS
         self._last_up = time.monotonic()
         self._failures: Counter[str] = Counter()
@@ -309,7 +356,7 @@ class _Fleet:
             raise SandboxError(
                 f"this executor is closed{self._trouble and ': ' + self._trouble}; make a new one"
             )
-        entry = Entry(order, packed=wire.order_to_json(order))
+        entry = Entry(order)
         entry.future.add_done_callback(lambda future: self._gone(entry, future))
         self._backlog.add(entry)
         if self._ended:
@@ -396,7 +443,7 @@ class _Fleet:
         for ref in done:
             actor = waiting[ref]
             try:
-                isolation = wire.from_json(Isolation, wire.loads(_ray().get(ref)))
+                isolation: Isolation = _ray().get(ref)
             except _ray().exceptions.RayError as error:
                 self._trouble = str(error).strip().splitlines()[-1]
                 self._failures[actor.node] += 1
@@ -418,28 +465,32 @@ class _Fleet:
                 actor.alone = True
                 actor.send([suspect])
             return
-        while len(actor.batches) < IN_FLIGHT and (entries := self._backlog.take(self._batch_size())):
+        while len(actor.batches) < IN_FLIGHT and (entries := self._take()):
             actor.send(entries)
 
-    def _batch_size(self) -> int:
-        wanted = int(BATCH_SECONDS / max(self._seconds, 1e-6))
+    def _take(self) -> list[Entry]:
         share = -(-self._backlog.fresh // (self.actors * IN_FLIGHT))
-        return max(1, min(max(MIN_BATCH, min(MAX_BATCH, wanted)), share))
+
+        def size(kind: type, least: int) -> int:
+            wanted = int(BATCH_SECONDS / max(self._seconds[kind], 1e-6))
+            return max(1, min(max(least, min(MAX_BATCH, wanted)), share))
+
+        return self._backlog.take(size(Program, MIN_BATCH), matrices=size(MatrixJob, 1))
 
     def _collect(self, actor: _Actor, ref: Any) -> None:
         try:
-            data = _ray().get(ref)
-            items = wire.open_envelope(data, "answers")
+            answers = _ray().get(ref)
         except _ray().exceptions.RayError as error:
             self._lost(actor, error)
             return
         batch = actor.batches.pop(ref)
         actor.alone = False
-        if all(isinstance(entry.order.work, Program) for entry in batch.entries):
+        kinds = {type(entry.order.work) for entry in batch.entries}
+        if len(kinds) == 1 and (kind := kinds.pop()) in self._seconds:
             mean = (time.monotonic() - batch.began) / len(batch.entries) / IN_FLIGHT
-            self._seconds = 0.7 * self._seconds + 0.3 * mean
-        for entry, item in zip(batch.entries, items, strict=True):
-            _settle(entry, item)
+            self._seconds[kind] = 0.7 * self._seconds[kind] + 0.3 * mean
+        for entry, answer in zip(batch.entries, answers, strict=True):
+            _settle(entry, answer)
 
     def _lost(self, actor: _Actor, error: Exception) -> None:
         """An actor is gone: its work is to be done again, elsewhere or in its successor."""
@@ -467,11 +518,12 @@ class _Fleet:
                     actor.cancel(entry)
 
 
-def _settle(entry: Entry, item: dict[str, Any]) -> None:
-    kind = item.get("kind")
-    if kind == "failed":
-        entry.fail(SandboxError(item["failed"]))
-    elif kind == "refused":
-        entry.fail(ValueError(item["refused"]))
+def _settle(entry: Entry, answer: Answer | Failure) -> None:
+    if isinstance(answer, PassMatrix | Timing):
+        entry.answer(copy.deepcopy(answer))  # Ray's arrays are read-only and keep its memory
+    elif not isinstance(answer, Failure):
+        entry.answer(answer)
+    elif answer.refused:
+        entry.fail(ValueError(answer.text))
     else:
-        entry.answer(wire.answer_from_json(item))
+        entry.fail(SandboxError(answer.text))

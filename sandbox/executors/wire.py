@@ -1,4 +1,4 @@
-"""Orders and answers as JSON, for everything that leaves this process: Ray, HTTP, caches.
+"""Orders and answers as JSON, for what others read and what is kept: HTTP, caches.
 
 Driven by the dataclasses themselves: a field or a kind of test that is added there is known here. Values
 (arguments, expected answers) keep their exact type in the bounded codec, as `{"$codec": base64}`, since JSON

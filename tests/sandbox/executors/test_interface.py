@@ -6,16 +6,18 @@ from concurrent.futures import CancelledError, Future
 import pytest
 
 from sandbox import (
+    CallTest,
     InfraError,
     Isolation,
     Limits,
     MatrixJob,
     Result,
     SandboxError,
+    TimingJob,
     Verdict,
 )
 from sandbox.executors import Executor, Policy, ResultCache, make_executor
-from sandbox.executors.orders import Backlog, Entry, Order
+from sandbox.executors.orders import Backlog, Entry, Order, Script
 from tests.sandbox.executors.common import (
     program,
     verdicts,
@@ -151,6 +153,22 @@ def test_a_machine_that_goes_away_is_nobodys_fault():
     backlog.lost([one], "node died", blame=False)
     with pytest.raises(SandboxError, match="lost 6 times"):
         one.future.result(0)
+
+
+def test_what_goes_out_together_is_of_one_kind():
+    tests = (CallTest((1,), 1),)
+    matrix, timing = MatrixJob(["x = 1"], tests, "f"), TimingJob(["x = 1"], "f", [(1,)])
+    works = [program(0), Script("1"), program(1), matrix, matrix, matrix, timing, timing, program(2)]
+    backlog = Backlog()
+    for work in works:
+        backlog.add(Entry(Order(work)))
+    taken = []
+    while found := backlog.take(2, matrices=2):
+        taken.append([entry.order.work for entry in found])
+    assert taken == [works[:2], works[2:3], works[3:5], works[5:6], works[6:7], works[7:8], works[8:]]
+    backlog.add(Entry(Order(matrix)))
+    backlog.add(Entry(Order(matrix)))
+    assert len(backlog.take(5)) == 1, "matrices come one at a time unless more are asked for"
 
 
 # Names.

@@ -14,7 +14,7 @@ from sandbox import CallTest, InfraError, Limits, MatrixJob, Program, TimingJob,
 
 ray = pytest.importorskip("ray", reason="ray is not installed: make test-distributed")
 from sandbox.executors.base import Policy  # noqa: E402
-from sandbox.executors.orders import Backlog, Execution, Script  # noqa: E402
+from sandbox.executors.orders import Backlog, Execution, Order, Script  # noqa: E402
 from sandbox.executors.ray import NodeWorker, RayExecutor  # noqa: E402
 from tests import ray_cluster  # noqa: E402
 
@@ -68,11 +68,11 @@ def test_a_node_killed_in_the_middle_costs_no_verdict(cluster, monkeypatch):
 class Fragile(NodeWorker):
     """An actor whose process dies of programs that say so, as one under the kernel's memory killer would."""
 
-    def run(self, number, data):
-        if b"KILLER" in data:
+    def run(self, number, orders):
+        if any("KILLER" in order.work.source for order in orders):
             time.sleep(0.3)  # neighbours are half done
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().run(number, data)
+        return super().run(number, orders)
 
 
 def test_a_program_that_kills_its_worker_twice_is_a_violation_and_its_neighbours_are_judged(
@@ -108,6 +108,50 @@ def test_matrices_timings_scripts_and_coroutines_go_the_same_way(cluster):
             return await asyncio.gather(*[executor.arun(program(n)) for n in range(40)])
 
         assert [o.verdict for o in asyncio.run(rewards())] == [VERDICTS[n % 3] for n in range(40)]
+
+
+def test_quick_matrices_go_out_together_and_their_arrays_are_ones_own(cluster, monkeypatch):
+    sizes = []
+    take = Backlog.take
+
+    def noted(self, *given, **named):
+        found = take(self, *given, **named)
+        sizes.extend([len(found)] if found else [])
+        return found
+
+    monkeypatch.setattr(Backlog, "take", noted)
+    tests = [CallTest((k,), k * k) for k in range(3)]
+    with RayExecutor() as executor:
+        jobs = [MatrixJob([f"def f(n): return n * {k}"], tests, "f") for k in range(200)]
+        found = list(executor.pass_matrices(jobs))
+    right = [[[n * k == n * n for n in range(3)]] for k in range(200)]
+    assert [matrix.passed.tolist() for matrix in found] == right
+    assert sum(sizes) == 200 and max(sizes) > 4, "a matrix takes milliseconds"
+    assert max(sizes) <= 64
+    assert found[0].verdicts.flags.writeable and found[-1].code_counts.flags.writeable
+
+
+def test_what_cannot_leave_the_process_fails_and_takes_no_other_work_with_it(cluster):
+    tests = [CallTest((1,), 1)]
+
+    class Local(str):
+        def __reduce__(self):
+            raise RuntimeError("bound to this process")
+
+    good, bad = (MatrixJob([kind("def f(n): return n")], tests, "f") for kind in (str, Local))
+    with RayExecutor(policy=Policy(retries=0)) as executor:
+        futures = [executor.submit_order(Order(job)) for job in (good, bad, good)]
+        with pytest.raises(TypeError, match="MatrixJob cannot go to another node: RuntimeError: bound to"):
+            futures[1].result(60)
+        assert [futures[k].result(60).passed.tolist() for k in (0, 2)] == [[[True]]] * 2
+
+
+def test_a_node_with_another_version_is_refused(cluster, monkeypatch):
+    from sandbox import SandboxError
+
+    monkeypatch.setattr("sandbox.executors.ray.engine_version", lambda executors=False: "another")
+    with pytest.raises(SandboxError, match=r"another version of this package .* the same on every node"):
+        RayExecutor()
 
 
 def test_a_cancelled_program_frees_its_worker(cluster):
