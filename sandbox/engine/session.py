@@ -219,7 +219,8 @@ class Session:
         try:
             with open(f"/proc/{self.pid}/schedstat") as file:
                 ran, waited = file.read().split()[:2]
-            return int(ran) / 1e9, int(waited) / 1e9
+            # Kernels that keep no account of it say 0 of everybody.
+            return (int(ran) / 1e9, int(waited) / 1e9) if int(ran) else None
         except (OSError, ValueError):
             return None
 

@@ -82,8 +82,8 @@ class NodeWorker:
 
         if version != engine_version(executors=True):
             raise SandboxError(
-                f"{socket.gethostname()} has another version of this package or of Python than the program "
-                "that asks; install the same on every node"
+                f"{socket.gethostname()} has another version of this package or of Python, or another "
+                "kind of processor, than the program that asks; install the same on every node"
             )
         self._batches: dict[int, list[Future[Answer]]] = {}
         self._executor = LocalExecutor(workers, policy=Policy(retries=0, share_equal=False), **options)
@@ -462,8 +462,8 @@ class _Fleet:
             return
         if self._backlog.suspects:  # let the actors run dry
             if not actor.batches and (suspect := self._backlog.take_suspect()):
-                actor.alone = True
                 actor.send([suspect])
+                actor.alone = bool(actor.batches)
             return
         while len(actor.batches) < IN_FLIGHT and (entries := self._take()):
             actor.send(entries)

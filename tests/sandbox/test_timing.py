@@ -1,5 +1,6 @@
 """Timing: what is measured, on which core, how steadily; the counter of another process."""
 
+import io
 import math
 import os
 import struct
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from sandbox import Limits, Sandbox, SandboxError, TimingJob
-from sandbox.engine import counters
+from sandbox.engine import counters, session
 from sandbox.engine.timejob import variation
 
 LOOP = "def f(n):\n    while n: n -= 1"
@@ -259,6 +260,23 @@ def test_where_no_instructions_are_counted_there_is_no_counter(monkeypatch):
     monkeypatch.setattr(counters, "_unavailable", [])
     monkeypatch.setattr(counters.libc, "perf_event_open", refuse)
     assert counters.Instructions.of(1) is None and counters._unavailable
+
+
+def test_the_first_thread_of_a_process_has_a_clock_of_its_own(monkeypatch):
+    other = "import sys, threading\nthread = threading.Thread(target=lambda: sum(range(10**7)))\n"
+    other += "thread.start()\nthread.join()\nprint('done', flush=True)\nsys.stdin.read(1)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", other], **pipes) as child:
+        watched = session.Session(1, (1.0, 1.0, 2**30, 1), 1)
+        watched.clock = (~child.pid << 3) | 2
+        assert child.stdout.readline() == b"done\n"
+        assert 0 < watched.first_thread() < watched.cpu() - 0.05
+        # A kernel that keeps no account: nothing is known, and no thread is suspected.
+        monkeypatch.setattr(session, "open", lambda path: io.StringIO("0 0 0\n"), raising=False)
+        assert watched.first_thread() == math.inf
+        child.stdin.close()
+    monkeypatch.undo()
+    assert watched.first_thread() == math.inf, "gone"
 
 
 @pytest.mark.sandbox
