@@ -9,8 +9,15 @@ from pathlib import Path
 TEMPORARY = ".tmp."
 
 
-def write_whole(target: Path, chunks: Iterable[bytes]) -> None:
-    """Writes `target` under a temporary name, flushes it to the disk and renames it."""
+def write_whole(target: Path, chunks: Iterable[bytes], *, among_others: bool = False) -> None:
+    """Writes `target` under a temporary name, flushes it to the disk and renames it.
+
+    Args:
+        target: The file.
+        chunks: Its content.
+        among_others: It is one of many that are made anew where they are missing: a machine that goes down in
+            the next seconds may forget its name. Its content is on the disk before it has that name.
+    """
     temporary = target.with_name(f"{TEMPORARY}{target.name}")
     try:
         with temporary.open("wb") as file:
@@ -23,6 +30,8 @@ def write_whole(target: Path, chunks: Iterable[bytes]) -> None:
         # A full disk must not be kept full by the half that was written.
         temporary.unlink(missing_ok=True)
         raise
+    if among_others:
+        return
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

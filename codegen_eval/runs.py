@@ -240,7 +240,7 @@ class RunDir:
             with _disk(
                 folder, f"{len(pending) - len(missing)} parts of this attempt and all earlier ones are kept"
             ):
-                write_whole(_piece(folder, part), map(dump_row, rows))
+                write_whole(_piece(folder, part), map(dump_row, rows), among_others=True)
             missing.remove(part)
         if missing:
             raise RuntimeError(

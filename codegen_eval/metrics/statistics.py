@@ -6,6 +6,7 @@ Samples of one problem are not independent, so whole problems are drawn, never s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -161,8 +162,11 @@ def checked(values: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
+@lru_cache(maxsize=1)
 def _draws(problems: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """How often each problem occurs in each bootstrap sample, shape (resamples, problems)."""
+    """How often each problem occurs in each bootstrap sample, shape (resamples, problems). An evaluation asks
+    for the same draws with every k, so the last ones are kept, and are read-only.
+    """
     if resamples < 1:
         raise CodealignError(f"at least one bootstrap sample is needed, got {resamples}")
     rng = np.random.default_rng(seed)
@@ -173,6 +177,7 @@ def _draws(problems: int, resamples: int, seed: int) -> NDArray[np.float32]:
         drawn = rng.integers(problems, size=(rows, problems))
         flat = (drawn + np.arange(rows)[:, None] * problems).ravel()
         counts[start : start + rows] = np.bincount(flat, minlength=rows * problems).reshape(rows, problems)
+    counts.flags.writeable = False
     return counts
 
 

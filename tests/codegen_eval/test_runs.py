@@ -297,7 +297,7 @@ def test_full_disk_keeps_what_was_made_and_says_what_to_do(
 
     def full(handle: int) -> None:
         calls.append(handle)
-        if len(calls) > 8:
+        if len(calls) > 5:  # two are those of the number of parts and its name
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
@@ -317,6 +317,32 @@ def test_full_disk_keeps_what_was_made_and_says_what_to_do(
     path = run.build("rows", 20, remember)
     assert asked == list(range(3, 20))
     assert list(read_jsonl(path)) == [row for part in range(20) for row in rows_of(part)]
+
+
+def test_what_has_its_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = opened(tmp_path / "run")
+    happened: list[tuple[str, str]] = []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(handle: int) -> None:
+        sync(handle)
+        happened.append(("on the disk", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+
+    def renamed(source: Path, target: Path) -> Path:
+        happened.append(("named", target.name))
+        return rename(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(files.Path, "replace", renamed)
+    run.build("rows", 2, produce)
+
+    def written(name: str) -> list[tuple[str, str]]:
+        return [("on the disk", f".tmp.{name}"), ("named", name)]
+
+    pieces = [*written("000000.jsonl"), *written("000001.jsonl")]
+    folder, path = ("on the disk", "rows"), ("on the disk", "run")
+    # The names of pieces come to the disk when it suits: a lost one is made anew.
+    assert happened == [*written("count"), folder, *pieces, *written("rows.jsonl"), path]
 
 
 def test_a_really_full_disk_is_mended_by_room_and_the_same_command(tmp_path: Path) -> None:

@@ -130,3 +130,16 @@ def test_bad_pairs_levels_and_ratios_are_refused() -> None:
         paired_ratio_difference(([0.0], [1.0]), ([0.0, 1.0], [1.0, 1.0]))
     with pytest.raises(CodealignError, match="at least one bootstrap sample"):
         bootstrap_mean([1.0, 2.0], resamples=0)
+
+
+def test_the_draws_that_are_kept_are_those_of_their_seed_and_number() -> None:
+    values = np.random.default_rng(5).beta(0.5, 0.5, 40)
+
+    def ends(**given: int) -> tuple[float, float]:
+        found = bootstrap_mean(values, **{"resamples": 500, "seed": 0, **given})
+        return found.low, found.high
+
+    first = ends()
+    others = [ends(seed=1), ends(resamples=600)]
+    assert first not in others and others[0] != others[1]
+    assert ends() == first
