@@ -53,6 +53,7 @@ def _run(arguments: Arguments) -> RunDir:
     from alignment.cards import publish, write_card
     from alignment.health.loops import watching
     from alignment.preference.job import full_disk_named, memory_named, open_run
+    from alignment.ranks import Ranks
     from alignment.zeroth_order.loop import train
     from alignment.zeroth_order.options import settings_of
     from alignment.zeroth_order.trainer import PATIENCE, ZerothOrder
@@ -81,7 +82,8 @@ def _run(arguments: Arguments) -> RunDir:
             world=training.world_size,
             patience=PATIENCE + 1,
         ) as watch:
-            found = train(directory, trainer, objective, plan, rows, watch)
+            ranks = Ranks(training.process_index, training.world_size)
+            found = train(directory, trainer, objective, plan, rows, watch, ranks)
         save_model(model, directory.path / "model", writes=training.process_index == 0)
         if training.process_index == 0:
             tokenizer.save_pretrained(directory.path / "model")

@@ -71,8 +71,8 @@ def run(argv: Sequence[str]) -> RunDir:
     from alignment.health.loops import watching
     from alignment.mrt.config import load_policy, prover_of, questions_of
     from alignment.mrt.job import conclude, fresh, open_run, rewind, take_up
-    from alignment.mrt.ranks import joined
     from alignment.mrt.rl_steps import prefixes_from, train_steps
+    from alignment.ranks import joined
 
     health = config.health()
     questions = questions_of(config)

@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> RunDir:
     from alignment.health.loops import watching
     from alignment.mrt.config import load_policy, questions_of
     from alignment.mrt.job import conclude, fresh, open_run, rewind, save, take_up
-    from alignment.mrt.ranks import joined
+    from alignment.ranks import joined
 
     health = config.health()
     questions = questions_of(config)

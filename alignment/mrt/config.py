@@ -14,9 +14,9 @@ from codegen_eval.errors import CodealignError
 
 if TYPE_CHECKING:
     from alignment.mrt.prover import Prover
-    from alignment.mrt.ranks import Ranks
     from alignment.mrt.traces import Question, Style
     from alignment.mrt.updates import Updates
+    from alignment.ranks import Ranks
 
 HEALTH = HealthOptions()
 EPISODES = "episodes"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from alignment.health.monitor import phase
-from alignment.mrt.ranks import ALONE, Ranks
+from alignment.ranks import ALONE, Ranks
 from codegen_eval.errors import CodealignError
 from codegen_eval.generation.decoding import Rows
 from codegen_eval.generation.sampling import choose_tokens, sample_generator

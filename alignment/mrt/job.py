@@ -13,9 +13,9 @@ from typing import Any
 from alignment.health.checkpoints import begin, finish, newest_usable, prune
 from alignment.health.loops import Watch
 from alignment.mrt.config import MRTTrainConfig
-from alignment.mrt.ranks import Ranks
 from alignment.mrt.updates import Updates
 from alignment.preference.job import full_disk_named
+from alignment.ranks import Ranks
 from codegen_eval.files import write_whole
 from codegen_eval.jsonl import dump_row
 from codegen_eval.progress import track

@@ -12,7 +12,6 @@ from typing import Any
 
 from alignment.health.monitor import phase
 from alignment.mrt.prover import Prover
-from alignment.mrt.ranks import ALONE, Ranks
 from alignment.mrt.rl import (
     Group,
     Prefix,
@@ -24,6 +23,7 @@ from alignment.mrt.rl import (
 )
 from alignment.mrt.traces import Question
 from alignment.mrt.updates import Loss, Row, Updates, packed, weighted_losses
+from alignment.ranks import ALONE, Ranks
 from codegen_eval.errors import CodealignError
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment.engines import Whole
-from alignment.mrt.ranks import Ranks
+from alignment.ranks import Ranks
 
 
 class Summing(Whole):

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from alignment.engines import Stepping, Zero, trained
 from alignment.health.monitor import phase
 from alignment.mrt.decoding import Ids
-from alignment.mrt.ranks import ALONE, Ranks
 from alignment.mrt.summing import Summing
+from alignment.ranks import ALONE, Ranks
 from codegen_eval.errors import CodealignError
 
 if TYPE_CHECKING:

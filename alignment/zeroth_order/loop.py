@@ -17,6 +17,7 @@ from alignment.health.checkpoints import newest_usable
 from alignment.health.guard import Rewind
 from alignment.health.loops import Watch, drop_rows_after
 from alignment.health.monitor import phase
+from alignment.ranks import ALONE, Ranks
 from alignment.zeroth_order.estimators import Values
 from alignment.zeroth_order.snapshots import load_snapshot, save_snapshot
 from alignment.zeroth_order.steplog import Step, StepLog
@@ -93,6 +94,7 @@ def train(
     plan: Plan,
     rows_hash: str,
     watch: Watch | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Goes from wherever the run is to its last step.
 
@@ -103,6 +105,7 @@ def train(
         plan: See there.
         rows_hash: Of the rows, part of what a log must agree in.
         watch: Of the run's health; None watches nothing.
+        ranks: The processes that share each batch.
 
     Returns:
         Closing figures.
@@ -110,34 +113,37 @@ def train(
     Raises:
         CodealignError: As `StepLog.open`, `ZerothOrder.step` and `Watch.allows`.
     """
-    rank, world = _place()
     log = StepLog(directory.path / STEPS, {**trainer.header(), "rows": rows_hash, "seed": plan.seed})
-    if rank == 0:
+    if ranks.first:
         log.open()
-    _together()
+    ranks.together()
     steps = log.open()
-    _together()  # nobody adds to the log while another one still reads it
-    _take_up(directory.path, trainer, steps)
-    history = _History(directory if rank == 0 else None, plan, steps)
+    ranks.together()  # nobody adds to the log while another one still reads it
+    _take_up(directory.path, trainer, steps, ranks)
+    history = _History(directory if ranks.first else None, plan, steps)
     size = plan.batch * plan.micro_batches
     started, before = time.perf_counter(), trainer.done
     for number in range(trainer.done, plan.steps):
-        rows = batch_rows(len(objective), number, size * world, plan.seed)[rank * size : (rank + 1) * size]
+        rows = batch_rows(len(objective), number, size * ranks.world, plan.seed)
+        rows = rows[ranks.rank * size : (ranks.rank + 1) * size]
 
         def evaluate(rows: Sequence[int] = rows) -> Values:
             values: list[float | None] = []
             for begin in range(0, len(rows), plan.batch):
                 with phase("forward"):
                     values += objective(rows[begin : begin + plan.batch])
-            return _gathered(values)
+            # All values, in the order of the ranks: each forms the same factor from them.
+            return [value for part in ranks.gathered(values) for value in part]
 
-        step = _step(trainer, plan.rate(number), evaluate, log if rank == 0 else None, watch)
+        step = _step(trainer, plan.rate(number), evaluate, log if ranks.first else None, watch)
         if watch is not None:
             watch.step_done(trainer.done, plan.steps)
         history.add(step, (time.perf_counter() - started) / (trainer.done - before))
         if trainer.done % plan.save_every == 0 and trainer.done < plan.steps:
             with contextlib.nullcontext(True) if watch is None else watch.saving(trainer.done) as hashes:
-                save_snapshot(directory.path, trainer.weights, trainer.done, hashes=hashes, writes=rank == 0)
+                save_snapshot(
+                    directory.path, trainer.weights, trainer.done, hashes=hashes, writes=ranks.first
+                )
     return history.closing()
 
 
@@ -159,7 +165,7 @@ def _step(
     if watch.passes_over(trainer.done + 1):
         return trainer.pass_over(rate, record)
     try:
-        # Processes wait for one another's values in a phase that is no work of their own.
+        # All but the forward passes and waiting for the values of other ranks: directions, weights.
         with phase("update"):
             return trainer.step(rate, evaluate, record, watch.allows)
     except Rewind as back:
@@ -169,12 +175,10 @@ def _step(
         raise
 
 
-def _take_up(folder: Path, trainer: ZerothOrder, steps: Sequence[Step]) -> None:
+def _take_up(folder: Path, trainer: ZerothOrder, steps: Sequence[Step], ranks: Ranks) -> None:
     if not steps:
         return
-    if _place()[0] == 0:
-        newest_usable(folder, most=len(steps))  # a torn one is said, and out of the way
-    _together()
+    ranks.led(lambda: newest_usable(folder, most=len(steps)))  # a torn one is said, and out of the way
     trainer.done = load_snapshot(folder, trainer.weights, len(steps))
     begun = trainer.done
     how = f"{'a snapshot and ' if begun else ''}{len(steps) - begun} replayed"
@@ -248,31 +252,3 @@ def means(steps: Sequence[Step], *, reward: bool) -> dict[str, float]:
         "factor": sum(factors) / len(factors) if factors else math.nan,
         "skipped": float(sum(step.skipped for step in steps)),
     }
-
-
-def _place() -> tuple[int, int]:
-    """This process's number and how many there are."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def _together() -> None:
-    import torch.distributed as dist
-
-    if _place()[1] > 1:
-        dist.barrier()
-
-
-def _gathered(values: Values) -> Values:
-    """The values of all processes, in their order: each forms the same factor from them."""
-    import torch.distributed as dist
-
-    _, world = _place()
-    if world == 1:
-        return values
-    found: list[Any] = [None] * world
-    dist.all_gather_object(found, list(values))
-    return [value for part in found for value in part]

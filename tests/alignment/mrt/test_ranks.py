@@ -17,7 +17,7 @@ from alignment import mrt_rl, mrt_star
 from alignment.health.beats import read_beats
 from alignment.health.events import FOLDER
 from alignment.launch_options import launcher_flags
-from alignment.mrt.ranks import ALONE, Ranks, joined
+from alignment.ranks import ALONE, Ranks, joined
 from alignment.resources import recipe_path
 from codegen_eval.errors import CodealignError
 from codegen_eval.runs import read_jsonl

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from alignment.mrt.ranks import Ranks, joined
 from alignment.mrt.updates import Loss, Row, Updates, imitation_losses
+from alignment.ranks import Ranks, joined
 from codegen_eval.errors import CodealignError
 
 ROWS = [

@@ -21,7 +21,7 @@ from alignment.health.events import FOLDER, read_events
 from alignment.health.guard import Rewind
 from alignment.health.loops import watching
 from alignment.health.options import HealthOptions
-from alignment.zeroth_order import loop
+from alignment.ranks import Ranks
 from alignment.zeroth_order.loop import Plan, batch_rows, means, train
 from alignment.zeroth_order.steplog import Step, read
 from alignment.zeroth_order.trainer import PATIENCE, Settings, ZerothOrder, replay_log
@@ -154,33 +154,31 @@ def test_means_count_what_is_there() -> None:
     assert means(steps, reward=True)["reward"] == -2.0
 
 
-def test_two_processes_end_with_the_weights_of_one_that_saw_the_whole_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_end_with_the_weights_of_one_that_saw_the_whole_batch(tmp_path: Path) -> None:
     """Threads stand for processes; what they exchange are the values of their rows, as all_gather would."""
-    here = threading.local()
     meet = threading.Barrier(2, timeout=60)
-    table: dict[int, list[float | None]] = {}
+    table: dict[int, Any] = {}
 
-    def gathered(values: list[float | None]) -> list[float | None]:
-        table[here.rank] = values
-        meet.wait()
-        found = [*table[0], *table[1]]
-        meet.wait()
-        return found
+    class Threads(Ranks):
+        def gathered(self, value: Any) -> list[Any]:
+            table[self.rank] = value
+            meet.wait()
+            found = [table[0], table[1]]
+            meet.wait()
+            return found
+
+        def together(self) -> None:
+            meet.wait()
 
     whole, alone = go(tmp_path / "whole", plan=replace(PLAN, batch=4, micro_batches=1))
-    monkeypatch.setattr(loop, "_place", lambda: (here.rank, 2))
-    monkeypatch.setattr(loop, "_together", meet.wait)
-    monkeypatch.setattr(loop, "_gathered", gathered)
     directory = RunDir.open(tmp_path / "two", "mezo", {})
     models = [Small(), Small()]
     seen: list[RowLoss] = [RowLoss(model) for model in models]
 
     def process(rank: int) -> None:
-        here.rank = rank
         plan = replace(PLAN, batch=2, micro_batches=1)
-        train(directory, ZerothOrder(models[rank], SETTINGS, seed=1), seen[rank], plan, "r")
+        trainer = ZerothOrder(models[rank], SETTINGS, seed=1)
+        train(directory, trainer, seen[rank], plan, "r", ranks=Threads(rank, 2))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(process, (0, 1)))

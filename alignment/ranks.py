@@ -1,6 +1,7 @@
-"""Processes of one run: each draws and learns its share, all hold the same model, the first writes the files.
+"""Processes of one run, for trainers with a loop of their own (MRT, MeZO): each does its share, all hold the
+same model, the first writes the files.
 
-What is drawn of a row depends on seed, key and number alone, so rows may be drawn anywhere; only a logit's
+What MRT draws of a row depends on seed, key and number alone, so rows may be drawn anywhere; only a logit's
 last bits depend on the rows beside it, as with `batch_rows`. Gradients are summed, and clipping and the
 optimiser's step are then the same in every process: no wrapper of the model is needed. Under ZeRO the model
 is divided by DeepSpeed (alignment/engines.py), drawing is the same.
@@ -69,6 +70,10 @@ class Ranks:
     def each(self, work: Callable[[], T]) -> list[T]:
         """What `work` gives in every rank, in their order; every rank gets all of it.
 
+        Args:
+            work: It must not exchange anything itself: a rank that fails in it says so to the others, who may
+                have gone on.
+
         Raises:
             CodealignError: In all ranks, where one of them raised it.
         """
@@ -79,13 +84,20 @@ class Ranks:
             mine = work()
         except CodealignError as error:
             fault = str(error)
-        found: list[Any] = [None] * self.world
-        with phase("gather"):  # waiting for the others is no work of one's own
-            dist.all_gather_object(found, (mine, fault))
+        found: list[Any] = self.gathered((mine, fault))
         for _, fault in found:
             if fault is not None:
                 raise CodealignError(fault)
         return [value for value, _ in found]
+
+    def gathered(self, value: T) -> list[T]:
+        """Every rank's value, in their order, in all ranks."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        with phase("gather"):  # waiting for the others is no work of one's own
+            dist.all_gather_object(found, value)
+        return found
 
     def told(self, value: T) -> T:
         """The first rank's value, in all ranks."""
