@@ -190,7 +190,7 @@ def test_sampled_log_probabilities_are_those_of_the_distribution_that_was_drawn_
     sampler, policy = HFSampler(Decoded()), model()
     sampler.sync(policy)
     drawn = sampler.draw([Ask("0/0", (1, 2), 40, False)], Decoding(0.7, top_p, 1, (), seed=1, logps=True))
-    logits = policy(input_ids=torch.tensor([[1, 2]])).logits[0, -1] / 0.7
+    logits = policy(input_ids=torch.tensor([[1, 2]])).logits[0, -1].detach() / 0.7
     probabilities = logits.softmax(-1)
     order = probabilities.argsort(descending=True)
     inside = [t for i, t in enumerate(order.tolist()) if probabilities[order[:i]].sum() < top_p]
