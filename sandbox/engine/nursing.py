@@ -115,18 +115,32 @@ class Nursing:
     def close(self) -> None:
         """Wait for the nursery, which waits for its zygotes: all CPU time is then counted where it is due.
 
-        The zygotes' orders must be closed before.
+        The zygotes' orders must be closed before. What a nursery left that was killed is taken away by
+        another one, which makes nothing.
         """
         self._socket.close()
+        if self._wait():
+            return
+        with contextlib.suppress(OSError):  # no room for one more process
+            self._start()
+            self._socket.close()
+            self._wait()
+
+    def _wait(self) -> bool:
+        """Wait for all children; whether the nursery ended by itself."""
         end = time.monotonic() + _PATIENCE
+        well = True
         with contextlib.suppress(ChildProcessError):
             while True:
-                if os.waitpid(-1, os.WNOHANG)[0]:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid:
+                    well = well and (pid != self.pid or status == 0)
                     continue
                 if time.monotonic() > end:
-                    for pid in _children():
-                        os.kill(pid, 9)
+                    for left in _children():
+                        os.kill(left, 9)
                 time.sleep(0.001)
+        return well
 
 
 def _children() -> list[int]:

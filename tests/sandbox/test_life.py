@@ -127,6 +127,19 @@ def test_what_a_killed_nursery_left_goes_with_the_next_one(level):
     assert left_behind(pids[1]) == []
 
 
+@pytest.mark.parametrize("level", ["full", "process"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_a_nursery_left_goes_with_its_sandbox_though_nobody_took_its_place(level, number):
+    box = Sandbox(1, require=level)
+    pids = descendants(box._client.info["pid"])
+    nursery = box._client.info["nursery"]
+    assert left_behind(nursery) or level == "full"
+    os.kill(nursery, number)
+    box.close()
+    assert until(lambda: alive(pids) == []), alive(pids)
+    assert until(lambda: left_behind(nursery) == [], 3.0), left_behind(nursery)
+
+
 def fresh_nurseries(box, old):
     """A nursery that took the place of the first one, and its zygotes."""
     first = set(box._client.info["zygotes"]) | {old}
