@@ -15,7 +15,8 @@ from sandbox import CallTest, InfraError, Limits, MatrixJob, Program, TimingJob,
 ray = pytest.importorskip("ray", reason="ray is not installed: make test-distributed")
 from sandbox.executors.base import Policy  # noqa: E402
 from sandbox.executors.orders import Backlog, Execution, Order, Script  # noqa: E402
-from sandbox.executors.ray import NodeWorker, RayExecutor  # noqa: E402
+from sandbox.executors.ray import RayExecutor  # noqa: E402
+from sandbox.executors.ray_node import NodeWorker  # noqa: E402
 from tests import ray_cluster  # noqa: E402
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.distributed, pytest.mark.timeout(240)]
